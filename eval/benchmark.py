@@ -28,7 +28,7 @@ from rich.table import Table
 from rich.text import Text
 
 from latent_reason import checkpoint, methods
-from latent_reason.cli.arguments import add_output
+from latent_reason.cli.arguments import add_limits, add_output, limits_of
 from latent_reason.decoding.engine import generate
 from latent_reason.errors import at_least, cli_errors
 from latent_reason.files import atomic_write_json
@@ -84,6 +84,7 @@ def build_protocol(
         "max_new": args.max_new,
         "temperature": args.temperature,
         "pixels": pixels_of(reasoner),
+        **({"max_length": limit} if (limit := reasoner.backbone.length_limit) else {}),
         **notes,
     }
 
@@ -254,6 +255,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--temperature", type=argument(Temperature), default=0.0, help="0: greedy decoding")
     parser.add_argument("--seed", type=argument(Seed), default=0)
     parser.add_argument("--batch-size", type=at_least(1), default=8)
+    add_limits(parser)
     args = parser.parse_args(argv)
     if args.list:
         console.print(benchmark_table())
@@ -273,6 +275,7 @@ def run_to_file(args: argparse.Namespace) -> None:
     with open_source(args.folder) as source:
         items, protocol_entries = chosen_items(source, args)
         reasoner, _ = checkpoint.load(args.checkpoint)
+        limits_of(args).apply_to(reasoner.backbone)
         check_head_context(reasoner, list(items.values()), args.blind)
         protocol = build_protocol(args.name, list(items.values()), protocol_entries, reasoner, args)
         if seeing:

@@ -24,11 +24,12 @@ from rich.table import Table
 
 from latent_reason import checkpoint, methods, tasks
 from latent_reason.checkpoint.training_data import make_task, records_folder
-from latent_reason.cli.arguments import add_output
+from latent_reason.cli.arguments import add_limits, add_output, limits_of
 from latent_reason.decoding.items import Result, decode, distinct_items, main_score, room
 from latent_reason.decoding.prompt_store import PromptStore
 from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
+from latent_reason.model.limits import InputLimits
 from latent_reason.outputs import check_output
 from latent_reason.values import Seed, argument
 from latent_reason.visualization.storyboard import split_text
@@ -326,6 +327,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--n", type=at_least(1), default=200)
     parser.add_argument("--seed", type=argument(Seed), default=1)
     parser.add_argument("--batch-size", type=at_least(1), default=64)
+    add_limits(parser)
     add_output(parser)
     with cli_errors():
         probe_to_file(parser.parse_args(argv))
@@ -334,6 +336,7 @@ def main(argv: list[str] | None = None) -> None:
 def probe_to_file(args: argparse.Namespace) -> None:
     out = check_output(args.out, args.overwrite)
     reasoner, _ = checkpoint.load(args.checkpoint)
+    limits_of(args).apply_to(reasoner.backbone)
     if not reasoner.can_sketch:
         raise ValueError(
             f"'{args.checkpoint}' was trained with {reasoner.method.name!r}, which has no latents to probe. Use a "
@@ -342,7 +345,8 @@ def probe_to_file(args: argparse.Namespace) -> None:
     folder = None if args.task else records_folder(reasoner.method.notes, args.checkpoint, args.folder)
     items, task, description = record_items(args, folder) if folder else task_items(args, reasoner)
     only = RECORD_PROBES if folder else (*MAIN, *EXTRA)
-    settings = {**description, "n": len(items), "seed": args.seed}
+    limits = InputLimits.of(reasoner.backbone).to_json()
+    settings = {**description, "n": len(items), "seed": args.seed, "limits": limits}
     identity = {
         "command": "eval.probe",
         "model": model_digest(args.checkpoint),

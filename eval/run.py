@@ -22,12 +22,13 @@ from rich.table import Table
 
 from latent_reason import checkpoint, methods, tasks
 from latent_reason.checkpoint.training_data import TrainingData
-from latent_reason.cli.arguments import add_decoding, add_output
+from latent_reason.cli.arguments import add_decoding, add_limits, add_output, limits_of
 from latent_reason.decoding.items import Result, decode_each, distinct_items
 from latent_reason.decoding.strategies import make_decoding
 from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
 from latent_reason.model.batch import TEXT
+from latent_reason.model.limits import InputLimits
 from latent_reason.outputs import check_output
 from latent_reason.tasks import Item, vsp
 from latent_reason.values import Seed, argument
@@ -294,6 +295,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--vsp", help="folder of the VSP benchmark (maze/task-main)")
     parser.add_argument("--batch-size", type=at_least(1), default=32)
     add_decoding(parser)
+    add_limits(parser)
     add_output(parser, "FILE.json; FILE.items.jsonl is written beside it")
     with cli_errors():
         evaluate_to_file(parser.parse_args(argv))
@@ -303,6 +305,7 @@ def evaluate_to_file(args: argparse.Namespace) -> None:
     start, out = time.time(), check_output(args.out, args.overwrite)
     items_file = check_output(items_path(out), args.overwrite)
     reasoner, decoder = checkpoint.load(args.checkpoint)
+    limits_of(args).apply_to(reasoner.backbone)
     options = TrainingData.of(reasoner.method.notes).options
     groups = item_groups(args.tasks, args.levels, args.n, args.seed, vsp_folder=args.vsp, options=options)
     with ProgressFile(out.with_suffix(".unfinished"), run_identity(args, groups)) as progress:
@@ -318,6 +321,7 @@ def evaluate_to_file(args: argparse.Namespace) -> None:
                 name: {key: value for key, value in tasks.own(name, options).items() if key not in TRACE_OPTIONS}
                 for name in args.tasks
             },
+            "limits": InputLimits.of(reasoner.backbone).to_json(),
             "seed": args.seed,
             "seconds": round(time.time() - start, 1),
             "results": rows,
@@ -332,7 +336,7 @@ def evaluate_to_file(args: argparse.Namespace) -> None:
 def run_identity(args: argparse.Namespace, groups: list[ItemGroup]) -> dict:
     """All that must be equal to resume a run. Answers depend on the place of an item, so the order is a part of it."""
     items = (item for group in groups for one in group.sets for item in one.items)
-    names = ("tasks", "levels", "n", "seed", "decoding")
+    names = ("tasks", "levels", "n", "seed", "decoding", "min_pixels", "max_pixels", "max_length")
     return {
         "command": "eval.run",
         "model": model_digest(args.checkpoint),

@@ -43,7 +43,7 @@ def losses(form: str, precision: str) -> list[float]:
     options = {"k": 4} if "k" in methods.schema(method) else {}
     if form != method:
         options = methods.with_older_options(method, options)
-    changes = {"data__items": 8, "data__batch_size": 4, "data__val_items": 0, "optim__max_steps": STEPS}
+    changes = {"data__items": 8, "data__global_batch_size": 4, "data__val_items": 0, "optim__max_steps": STEPS}
     changes |= {"optim__name": "adamw", "optim__lr": 5e-4, "method__name": method, "method__options": options}
     config = recipe(ROOT / "unused", **changes)
     console.quiet = True

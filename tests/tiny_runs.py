@@ -43,7 +43,7 @@ def recipe(folder: Path, method: str = "modal_mixed", config: type[Config] = SFT
         "data__levels": [3],
         "data__items": 24,
         "data__val_items": 4,
-        "data__batch_size": 8,
+        "data__global_batch_size": 8,
         "accelerator": "cpu",
         "logging_steps": 1,
         "backbone__options": BACKBONE,
@@ -191,7 +191,7 @@ def rewarded(folder: Path, **changes) -> RLTrainingConfig:
     small = {
         "init_from": str(tiny_checkpoint()),
         "rl__num_generations": 2,
-        "rl__num_prompts": 2,
+        "data__global_batch_size": 2,
         "rl__max_completion_length": 8,
         "optim__max_steps": 2,
         "optim__name": "adamw",
@@ -206,7 +206,7 @@ def rl_module(level: int | tuple[int, ...]) -> RLModule:
         config=RLTrainingConfig,
         init_from=str(tiny_checkpoint()),
         rl__num_generations=4,
-        rl__num_prompts=2,
+        data__global_batch_size=2,
         rl__max_completion_length=12,
     )
     module = RLModule(tiny_reasoner(), tasks.make("frozenlake_plan", level=level), made)

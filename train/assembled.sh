@@ -12,7 +12,7 @@ out=checkpoints/assembled-report
 [ -d checkpoints/assembled-connector/model ] || run train.sft --config train/recipes/assembled_connector.yaml
 [ -d checkpoints/assembled-frozenlake/model ] || run train.sft --config train/recipes/assembled_frozenlake.yaml
 [ -d checkpoints/assembled-drawing/model ] || run train.decoder --config train/recipes/decoder.yaml --init_from checkpoints/assembled-frozenlake --run_name assembled-drawing \
-    --data.levels '[3]' --data.items 600 --data.batch_size 16
+    --data.levels '[3]' --data.items 600 --data.global_batch_size 16
 model=checkpoints/assembled-drawing
 mkdir -p "$out"
 run eval.answers checkpoints/assembled-connector/stage-1 data/easy-vqa --max-new-tokens 16 --out "$out/answers.json" --overwrite

@@ -34,6 +34,8 @@ from latent_reason.errors import cli_errors
 
 from . import sft
 from .arm_measures import UNFINISHED, measured
+from .batch_sizes import launched
+from .checks import check_run
 from .config import (
     DataConfig,
     RLCompareConfig,
@@ -57,10 +59,10 @@ def num_batches(config: StagedConfig) -> float:
 
 
 def batch_rows(config: StagedConfig) -> int:
-    """Rows of a batch: traces, or rollouts."""
+    """Rows of a batch over all devices: traces, or rollouts."""
     if hasattr(config, "rl"):
-        return config.rl.num_prompts * config.rl.num_generations
-    return config.data.batch_size
+        return config.data.global_batch_size * config.rl.num_generations
+    return config.data.global_batch_size
 
 
 def data_identity(data: DataConfig) -> dict:
@@ -149,6 +151,16 @@ def print_table(config: Comparison, results: Results) -> None:
     print_comparison(systems, metric_of(results.rows), config.table and Path(config.table), console)
 
 
+def check_arm(name: str, arm: StagedConfig) -> None:
+    """Raises ValueError or FileNotFoundError, which name the arm, for one that could not begin."""
+    try:
+        check_run(arm, launched(arm))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"arm {name!r}: {error}") from None
+    except ValueError as error:
+        raise ValueError(f"arm {name!r}: {error}") from None
+
+
 def open_comparison(config_class: type[Comparison], description: str, argv: list[str] | None):
     """(config, results) of a command line.
 
@@ -166,6 +178,8 @@ def open_comparison(config_class: type[Comparison], description: str, argv: list
     if config.table:
         check_table_output(config.table, config.overwrite)
     check_fair(config, arms_of(config))
+    for name, arm in arms_of(config).items():
+        check_arm(name, arm)
     about = {
         "schema": 1,
         "command": f"python -m {config.command} {shlex.join(argv)}",

@@ -80,6 +80,7 @@ class TraceData(L.LightningDataModule):
         warn = partial(console.print, style="yellow")
         self.cache = DiskCache(data.cache, data.cache_gb * 2**30, warn, data.cache_dtype) if data.cache else None
         self.texts: list[EncodedExample] = []
+        self.batch_size = data.micro_batch_size or data.global_batch_size
         self.max_length = data.max_length or reasoner.backbone.max_length
         self.longest, self.num_skipped, self.num_cached = (0, ""), 0, (0, 0)
         self.peers = peers or Peers()
@@ -192,7 +193,7 @@ class TraceData(L.LightningDataModule):
             raise ValueError(
                 f"trace '{trace.id}' has {length:,} positions, but an example may have {self.max_length:,} "
                 f"({'data.max_length' if self.data.max_length else 'the limit of the model'}). Use smaller images (for "
-                "Qwen: backbone.options.max_pixels), shorten it, or set data.skip_longer to leave such examples out."
+                "Qwen: image.max_pixels), shorten it, or set data.skip_longer to leave such examples out."
             )
 
     def short_enough(self, rows: list[EncodedExample]) -> list[EncodedExample]:
@@ -229,8 +230,8 @@ class TraceData(L.LightningDataModule):
         """Batches of training examples with latents, spread over all of them, to measure how large latents are."""
         rows = [row for row in self.rows["train"] if row.spans]
         rows = rows[:: max(1, len(rows) // MAX_FEEDBACK_ROWS)][:MAX_FEEDBACK_ROWS]
-        for start in range(0, len(rows), self.data.batch_size):
-            yield self.collate(rows[start : start + self.data.batch_size]).to(self.reasoner.device)
+        for start in range(0, len(rows), self.batch_size):
+            yield self.collate(rows[start : start + self.batch_size]).to(self.reasoner.device)
 
     def replay_texts(self, number: int) -> list[EncodedExample]:
         """Random plain texts for a batch of the run, by its number."""
@@ -269,12 +270,12 @@ class TraceData(L.LightningDataModule):
 
     @property
     def num_held_out_batches(self) -> int:
-        return math.ceil(len(self.rows["val"]) / self.data.batch_size)
+        return math.ceil(len(self.rows["val"]) / self.batch_size)
 
     def held_out_batch(self, number: int) -> HeldOutBatch:
         """A batch of held-out examples. Those after the last are the first ones again, and do not count."""
-        start = number % self.num_held_out_batches * self.data.batch_size
-        rows = self.rows["val"][start : start + self.data.batch_size]
+        start = number % self.num_held_out_batches * self.batch_size
+        rows = self.rows["val"][start : start + self.batch_size]
         return HeldOutBatch(self.collate(rows), number, number < self.num_held_out_batches)
 
     def held_out_batches(self, rank: int = 0, world: int = 1) -> DataLoader:
@@ -346,7 +347,7 @@ class TrainingBatches:
         data, rows = self.data, self.data.rows["train"]
         window = 1 if data.data.packing_length else 8  # rows of mixed lengths pack best
         lengths = [len(row.ids) for row in rows]
-        order = LengthGrouped(lengths, data.data.batch_size, data.seed, window, self.world)
+        order = LengthGrouped(lengths, data.batch_size, data.seed, window, self.world)
         for number, chosen in order.batches(self.rank, self._read):
             self._read += 1
             yield data.training_batch([rows[i] for i in chosen], number)
@@ -355,7 +356,7 @@ class TrainingBatches:
         data = self.data
         stream = Stream(data.data.folder, "train", data.seed, self.rank, self.world, make=data.encode)
         workers = min(data.data.num_workers, len(stream.shards))
-        self._streamed = StreamedRows(stream, data.data.batch_size, workers, place)
+        self._streamed = StreamedRows(stream, data.batch_size, workers, place)
         for rows in filter(None, map(data.short_enough, self._streamed)):
             number = self._read * self.world + self.rank
             self._read += 1

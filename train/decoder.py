@@ -18,6 +18,7 @@ from latent_reason import checkpoint
 from latent_reason.objectives.objective import Objective
 from latent_reason.visualization.sketch_decoder import SketchDecoder
 
+from .batch_sizes import launched, with_micro_batch
 from .data import reading_data
 from .drawing_modules import DecoderModule
 from .trainer import console, fit, make_saver, run_training
@@ -27,6 +28,7 @@ def train(config: DecoderConfig, folder: Path):
     """Train a config into a folder; returns (reasoner, decoder). The checkpoint is ``folder/model``."""
     if not config.init_from:
         raise ValueError("a decoder needs the model that it decodes. Set --init_from checkpoints/NAME/model")
+    config = with_micro_batch(config, launched(config))
     reasoner, decoder = checkpoint.load(config.init_from, device="cpu")
     decoder = decoder or SketchDecoder(latent=reasoner.backbone.width)
     objective = Objective()  # it encodes reading examples; the decoder has a loss of its own

@@ -97,7 +97,7 @@ def plan_config(size: str) -> SFTConfig:
     return SFTConfig(
         backbone=BackboneConfig(options={"dtype": "bfloat16"} | SIZES[size]),
         method=SFTMethodConfig(options={"k": 36}),
-        data=SFTDataConfig(levels=[4], items=16, batch_size=2 if size == "tiny" else 16),
+        data=SFTDataConfig(levels=[4], items=16, global_batch_size=2 if size == "tiny" else 16),
         optim=OptimConfig(name="adamw"),
     )
 

@@ -48,16 +48,8 @@ def set_trainable(reasoner: LatentReasoner, parts: list[str]) -> None:
     Raises:
         ValueError: an unknown part, a combination with LoRA that cannot be trained or saved, or no trainable parameter.
     """
-    for part in parts:
-        if part not in PARTS:
-            raise ValueError(f"trainable: {part!r} is not a part. Known: {', '.join(PARTS)}.")
     has_adapter = reasoner.backbone.adapter is not None
-    if "lora" in parts and not has_adapter:
-        raise ValueError("trainable: the model has no LoRA adapter. Add one with lora.rank, such as 16.")
-    if has_adapter and {"text_model", "embeddings"} & set(parts):
-        raise ValueError(
-            f"trainable={parts}: a LoRA adapter trains in place of text_model and embeddings. Name lora, and head."
-        )
+    check_trainable(parts, has_adapter)
     if has_adapter and reasoner.backbone.name and {"vision_encoder", "connector"} & set(parts):
         raise ValueError(
             f"trainable={parts}: a checkpoint with a LoRA adapter stores the name of its base model, "
@@ -68,6 +60,19 @@ def set_trainable(reasoner: LatentReasoner, parts: list[str]) -> None:
         p.requires_grad_(part_of(name) in parts)
     if not any(p.requires_grad for p in reasoner.parameters()):
         raise ValueError(f"trainable={parts}: no parameter trains. Name one of {', '.join(PARTS)}.")
+
+
+def check_trainable(parts: list[str], has_adapter: bool) -> None:
+    """Raises ValueError for an unknown part, or for one that does not train with a LoRA adapter or without one."""
+    for part in parts:
+        if part not in PARTS:
+            raise ValueError(f"trainable: {part!r} is not a part. Known: {', '.join(PARTS)}.")
+    if "lora" in parts and not has_adapter:
+        raise ValueError("trainable: the model has no LoRA adapter. Add one with lora.rank, such as 16.")
+    if has_adapter and {"text_model", "embeddings"} & set(parts):
+        raise ValueError(
+            f"trainable={parts}: a LoRA adapter trains in place of text_model and embeddings. Name lora, and head."
+        )
 
 
 def parameter_table(reasoner: LatentReasoner) -> list[tuple[str, int, int]]:
@@ -180,7 +185,7 @@ class TrainingModule(L.LightningModule):
     @property
     def batches_per_step(self) -> int:
         """Batches of an optimizer step, of all processes."""
-        return self.optim.gradient_accumulation_steps * self.data_parallel_size
+        return self.trainer.accumulate_grad_batches * self.data_parallel_size
 
     def sum_over_processes(self, values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Scalars of the batches of each process, added up over all batches. Every process must call it."""

@@ -16,6 +16,7 @@ from latent_reason.imports import import_object, is_dotted_path
 from latent_reason.model import adapters, backbones
 from latent_reason.model.backbones import Backbone
 from latent_reason.model.backbones.attention import set_attention
+from latent_reason.model.limits import InputLimits
 from latent_reason.model.reasoner import LatentReasoner
 from latent_reason.objectives.objective import Objective, RunOptions
 from latent_reason.visualization.sketch_decoder import SketchDecoder, reencode_sketches
@@ -49,12 +50,9 @@ def prepare_model(config: ModelConfig, require_trained: bool = False) -> tuple[L
         loaded, decoder = checkpoint.load(config.init_from, device="cpu")
         backbone = loaded.backbone
         _set_positions(backbone, config, require_trained)
-        sizes = getattr(config.backbone, "options", {})  # a loaded model has none in reinforcement learning
-        limits = {name: sizes.get(name) for name in ("min_pixels", "max_pixels")}
-        if any(limits.values()):
-            backbone.set_pixel_limits(**limits)
     else:
         backbone = load_backbone(config)
+    set_limits(backbone, config)
     method = config.method
     options = trained_options(loaded, config) if loaded is not None and require_trained else method.options
     reasoner = methods.build_method(method.name, backbone, **options)
@@ -94,6 +92,13 @@ def prepare_backbone(reasoner: LatentReasoner, config: ModelConfig) -> None:
         reasoner.backbone.set_gradient_checkpointing()
     if config.lora.rank and not adapters.has_adapter(reasoner, **lora_options(config.lora)):
         adapters.add(reasoner, **lora_options(config.lora))
+
+
+def set_limits(backbone: Backbone, config: ModelConfig) -> None:
+    """Give a backbone the limits of a config: pixels of an image, and positions of a row. Raises ValueError for a family
+    that resizes images to one size."""
+    data, image = config.data, config.image
+    InputLimits(image.min_pixels, image.max_pixels, getattr(data, "max_length", None)).apply_to(backbone)
 
 
 def import_plugins(config: ModelConfig) -> None:

@@ -1,7 +1,7 @@
 """Memory, arithmetic and hours of a recipe, for GPUs that need not be there and models that need not be downloaded.
 
     python -m train.plan train/recipes/qwen25vl_3b_modal_mixed.yaml --gpus 8 --memory 80
-    python -m train.plan RECIPE --optim.max_steps 500 --data.batch_size 4 --device A100 --out plan.json
+    python -m train.plan RECIPE --optim.max_steps 500 --data.global_batch_size 4 --device A100 --out plan.json
 
 One optimizer step of the recipe runs on tensors without values: the model's own forward and backward pass, the method's
 losses on the longest of 64 examples, the optimizer. What it allocates and multiplies is counted; with fsdp, on the first

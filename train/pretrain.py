@@ -17,6 +17,7 @@ from pathlib import Path
 
 from latent_reason.visualization.sketch_decoder import SketchDecoder
 
+from .batch_sizes import launched, with_micro_batch
 from .data import reading_data
 from .drawing_modules import PretrainModule
 from .model_setup import build_objective, choose_attention, freeze_all_but, prepare_model
@@ -25,6 +26,7 @@ from .trainer import console, fit, make_saver, run_training
 
 def train(config: PretrainConfig, folder: Path):
     """Train a config into a folder; returns (reasoner, decoder). The checkpoint is ``folder/model``."""
+    config = with_micro_batch(config, launched(config))
     reasoner, decoder = prepare_model(config)
     objective = build_objective(config, reasoner)
     choose_attention(reasoner, config, objective)

@@ -65,7 +65,9 @@ def job(given: argparse.Namespace) -> None:
     torch.set_float32_matmul_precision("high")
     folder = new_run_folder(given.run_name)
     short = (
-        {"optim__max_steps": 4, "data__items": 64, "data__val_items": 8, "data__batch_size": 8} if given.smoke else {}
+        {"optim__max_steps": 4, "data__items": 64, "data__val_items": 8, "data__global_batch_size": 8}
+        if given.smoke
+        else {}
     )
     first = load(RECIPES / "tiny_pretrain.yaml", PretrainConfig, run_name=str(folder / "pretrain"), **short)
     second = load(

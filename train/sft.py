@@ -1,7 +1,7 @@
 """Supervised fine-tuning: train a method on traces with the sum of its text, latent and stop losses.
 
     python -m train.sft --config train/recipes/frozenlake_modal_mixed.yaml --optim.max_steps 2000 --run_name my-run
-    torchrun --nproc-per-node 8 -m -- train.sft --config ...      # several GPUs: data.batch_size rows on each
+    torchrun --nproc-per-node 8 -m -- train.sft --config ...      # several GPUs share data.global_batch_size rows
 
 Not here: reinforcement learning (train.rl), and what a method file defines.
 """
@@ -21,6 +21,7 @@ from latent_reason.objectives import feedback
 from latent_reason.objectives.objective import Objective
 
 from . import sharding
+from .batch_sizes import launched, with_micro_batch
 from .callbacks import SketchPanel
 from .data import TraceData
 from .lit_modules import SFTModule
@@ -37,6 +38,7 @@ def train(config: SFTConfig, folder: Path):
 
 def train_stage(config: SFTConfig, folder: Path):
     """Train one stage; returns (reasoner, decoder)."""
+    config = with_micro_batch(config, launched(config))
     reasoner, decoder = prepare_model(config)
     objective = build_objective(config, reasoner, decoder)
     choose_attention(reasoner, config, objective)

@@ -22,11 +22,15 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from latent_reason import checkpoint
 from latent_reason.errors import cli_errors
 from latent_reason.files import atomic_write_text
+from latent_reason.model.limits import NOTE, InputLimits
 
 from . import sharding
 from .averaging import WeightAverage
+from .batch_sizes import accumulation_steps, launched
+from .checks import check_run
 from .config import RunConfig, StagedConfig, complete, dump, folder_of, parse_command_line, stages_of
 from .config.groups import Precision
+from .config.machine import count_processes
 from .data import TraceData
 from .lit_modules import TrainingModule
 from .logs import make_logger
@@ -55,10 +59,12 @@ def run_training(
         check_launch(config)
         if isinstance(config, StagedConfig) and config.dry_run:
             return print_plan(config)
-        folder = make_run_folder(config)
+        folder = folder_of(config.run_name)
         if config.resume and (folder / "model").is_dir():
             console.print(f"The run in '{folder}' has ended; its model is there.")
             return config, folder
+        check_run(config, launched(config))
+        make_run_folder(config)
         try:
             with locked(folder):
                 train(config, folder)
@@ -76,15 +82,13 @@ def print_plan(config: StagedConfig) -> None:
     """Print what a run needs (:func:`train.plan.dry_run`). Raises ValueError where it does not fit."""
     from .plan import dry_run  # which imports this file
 
-    here, nodes = count_processes(config)
-    dry_run(config, here * nodes)
+    dry_run(config, launched(config))
 
 
 def check_launch(config: RunConfig) -> None:
     """Raises ValueError where SLURM started several unconnected copies of this command, or where processes cannot form the
     groups of a config."""
-    here, nodes = count_processes(config)
-    sharding.check_groups(getattr(config, "tensor_parallel_size", 1), here * nodes)
+    sharding.check_groups(getattr(config, "tensor_parallel_size", 1), launched(config))
     tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS") or 1)
     if tasks > 1 and "LOCAL_WORLD_SIZE" not in os.environ:
         raise ValueError(
@@ -165,7 +169,7 @@ def training_notes(config: RunConfig) -> dict:
         "seed": config.seed,
         "steps": config.optim.max_steps,
         "ema_decay": config.optim.ema_decay,
-        "batch_size": getattr(data, "batch_size", None),
+        "batch_size": data.global_batch_size,
         "init": config.init_from,
         "backbone": backbone if config.init_from else config.backbone.name,
         "data": {
@@ -182,9 +186,12 @@ def make_saver(config: RunConfig, reasoner, decoder) -> Callable[..., Path | Non
     """``save(folder)`` writes the whole checkpoint, with other ``weights`` where they are given; of several processes,
     the first does so."""
 
+    limits = InputLimits.of(reasoner.backbone).to_json()
+    notes = training_notes(config) | {NOTE: limits}
+
     @rank_zero_only
     def save(where: Path, weights: dict[str, torch.Tensor] | None = None) -> Path:
-        return checkpoint.save(reasoner, where, decoder=decoder, notes=training_notes(config), weights=weights)
+        return checkpoint.save(reasoner, where, decoder=decoder, notes=notes, weights=weights)
 
     return save
 
@@ -208,13 +215,14 @@ def fit(
     saver = RunSaver(folder, save, config.save_steps, config.save_total_limit, bool(config.resume), config.seed)
     precision = set_precision(module, config.precision)
     eval_steps = steps_between_validations(config.eval_steps, optim.max_steps)
+    accumulation = accumulation_steps(config, launched(config)) if module.automatic_optimization else 1
     if module.automatic_optimization:
         optimization = {
-            "accumulate_grad_batches": optim.gradient_accumulation_steps,
+            "accumulate_grad_batches": accumulation,
             "gradient_clip_val": optim.max_grad_norm,
         }
     else:
-        optimization = {}  # the module accumulates and clips
+        optimization = {}  # the module clips
     with quiet():
         try:
             trainer = L.Trainer(
@@ -239,7 +247,7 @@ def fit(
                 num_sanity_val_steps=0,
                 check_val_every_n_epoch=None,
                 limit_val_batches=1.0 if data.rows["val"] else 0,
-                val_check_interval=optim.gradient_accumulation_steps * max(1, eval_steps // steps_per_batch),
+                val_check_interval=accumulation * max(1, eval_steps // steps_per_batch),
                 fast_dev_run=config.fast_dev_run,
                 **optimization,
                 **process_options(config),
@@ -299,11 +307,3 @@ def process_options(config: RunConfig) -> dict:
     elif here * nodes > 1:  # gradients are views of what the processes add up, instead of being copied to it
         strategy = DDPStrategy(gradient_as_bucket_view=True)
     return {"devices": here, "num_nodes": nodes, "strategy": strategy, "use_distributed_sampler": False}
-
-
-def count_processes(config: RunConfig) -> tuple[int, int]:
-    """(processes on this machine, machines) that train together."""
-    if "LOCAL_WORLD_SIZE" in os.environ:
-        here = int(os.environ["LOCAL_WORLD_SIZE"])
-        return here, int(os.environ["WORLD_SIZE"]) // here
-    return 1 if config.devices == "auto" else config.devices, 1

@@ -63,12 +63,9 @@ def restore(trainer: L.Trainer, module: TrainingModule, state: TrainingState, fr
     """
     values = state.values
     if values["batches_per_step"] != module.batches_per_step:
-        wanted, world = values["batches_per_step"], trainer.world_size
-        way = (
-            f"Set optim.gradient_accumulation_steps={wanted // world}"
-            if wanted % world == 0
-            else "Use as many processes"
-        )
+        wanted, rows = values["batches_per_step"], trainer.datamodule.data.global_batch_size
+        can_accumulate = module.automatic_optimization and wanted % module.data_parallel_size == 0
+        way = f"Set data.micro_batch_size={rows // wanted}" if can_accumulate else "Use as many processes"
         raise ValueError(
             f"resume: the stopped run took {wanted} batches a step, over accumulation and processes, and this run takes "
             f"{module.batches_per_step}. {way}, so that its steps see the same examples."
@@ -87,12 +84,24 @@ def restore(trainer: L.Trainer, module: TrainingModule, state: TrainingState, fr
         group["lr"] = rate
     for config, saved in zip(trainer.lr_scheduler_configs, values["schedule"], strict=True):
         config.scheduler.load_state_dict(saved)
-    trainer.fit_loop.load_state_dict(values["loops"])
+    before = values["batches_per_step"] * module.tensor_parallel_size // values["world"]
+    trainer.fit_loop.load_state_dict(recounted(values["loops"], before, trainer.accumulate_grad_batches))
     trainer.precision_plugin.load_state_dict(values["precision"])
     for callback in trainer.callbacks:
         if callback.state_key in values["callbacks"]:
             callback.load_state_dict(values["callbacks"][callback.state_key])
     module.load_counters(values["module"])
+
+
+def recounted(loops: dict[str, Any], before: int, now: int) -> dict[str, Any]:
+    """The state of Lightning's loops, whose counts of batches of this process are those of steps of ``now`` batches and
+    not of ``before``: an optimizer step ends where a count is a multiple of that."""
+    progress = loops["epoch_loop.batch_progress"]
+    counts = {}
+    for name in ("total", "current"):
+        more = progress[name]["ready"] * (now - before) // before
+        counts[name] = {kind: n + more for kind, n in progress[name].items()}  # the last one has not completed
+    return loops | {"epoch_loop.batch_progress": progress | counts}
 
 
 # -- tensors -----------------------------------------------------------------------------------------------------------

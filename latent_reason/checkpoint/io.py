@@ -28,6 +28,7 @@ from ..imports import path_of, restrict_imports
 from ..model import adapters
 from ..model.backbones import Backbone, load_backbone, no_progress_bars
 from ..model.backbones.attention import set_attention
+from ..model.limits import InputLimits
 from ..model.reasoner import LatentReasoner
 from ..model.tokenization import Vocabulary
 from ..model.weight_files import check_finite, read_header
@@ -134,6 +135,7 @@ def load(
         reasoner, decoder = load_layout(folder, config)
         check_finite([*named_weights(reasoner), *named_weights(decoder)], f"'{folder}' holds")
     reasoner.record_method(replace(reasoner.method, notes=config.get("notes", {})))
+    InputLimits.of_notes(reasoner.method.notes).apply_to(reasoner.backbone)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     set_attention(reasoner.to(device).backbone, attn_implementation, needs_mask=reasoner.hides_images)
     return reasoner.eval(), None if decoder is None else decoder.to(device)

@@ -11,10 +11,12 @@ from ..errors import at_least, numbers, size
 __all__ = [
     "HelpFormatter",
     "add_decoding",
+    "add_limits",
     "add_output",
     "add_overwrite",
     "add_verb",
     "at_least",
+    "limits_of",
     "numbers",
     "pairs",
     "replaced",
@@ -82,6 +84,25 @@ def add_decoding(parser) -> None:
         help="plain, soft_thinking, swi_reasoning, lead, ltpo, dmlr, best_of_n, self_consistency or step_search, with options "
         "as in lead:window=8,top_n=20 (default: plain)",
     )
+
+
+def add_limits(parser) -> None:
+    """Add limits of pixels and positions, in place of those that a checkpoint was trained with; see :func:`limits_of`."""
+    for name, meaning in (
+        ("image.min_pixels", "fewest pixels to which an image is resized"),
+        ("image.max_pixels", "most pixels to which an image is resized"),
+        ("max_length", "most positions of a row, images and answer included"),
+    ):
+        where = name.rpartition(".")[2]
+        help = f"{meaning} (default: as in training)"
+        parser.add_argument(f"--{name}", dest=where, type=at_least(1), metavar="N", help=help)
+
+
+def limits_of(arguments: argparse.Namespace):
+    """The :class:`InputLimits` of a command line with :func:`add_limits`."""
+    from ..model.limits import InputLimits  # which imports torch; --help does not
+
+    return InputLimits(arguments.min_pixels, arguments.max_pixels, arguments.max_length)
 
 
 def add_overwrite(parser) -> None:

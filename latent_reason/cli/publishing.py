@@ -7,7 +7,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from ..outputs import check_output, check_output_folder
-from .arguments import add_overwrite, add_verb, size
+from .arguments import add_limits, add_overwrite, add_verb, limits_of, size
 
 RUN_CODE = "also run the folder's own code and the snippet of its README, in another process, which is no sandbox"
 
@@ -28,6 +28,7 @@ def add_verbs(verbs) -> None:
         help="show sketches of your own records on the model card; this publishes their images",
     )
     parser.add_argument("--max-shard-size", type=size, default="5GB", metavar="SIZE", help="default: 5GB")
+    add_limits(parser)
     parser.add_argument("--check", action="store_true", help="run the checks of `latent-reason check` afterwards")
     parser.add_argument("--json", metavar="FILE", help="write the results of the checks to this file")
     add_overwrite(parser)
@@ -70,6 +71,7 @@ def export(arguments: Namespace) -> None:
         merge_lora=arguments.merge_lora,
         max_shard_size=arguments.max_shard_size,
         records=arguments.show_records,
+        limits=limits_of(arguments),
     )
     print(f"Exported to {folder}")
     if arguments.check or arguments.json:

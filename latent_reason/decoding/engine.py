@@ -19,7 +19,7 @@ from ..model.switching import DONE, DRAWING, WRITING, Switch
 from .compiled import compile_steps
 from .config import GenerationConfig
 from .host_rows import Group, Row
-from .prompts import ComputedPrompts, compute_prompts, forced_queues, planned_grids
+from .prompts import ComputedPrompts, compute_prompts, forced_queues, planned_grids, within_limit
 from .rollout import Rollout, stack_steps
 from .rows import Rows
 from .sampling import row_keys
@@ -158,6 +158,7 @@ class Engine:
             raise ValueError(f"{n} rows for {len(self.free_slots)} free slots.")
         budget = config.max_new_tokens if max_new_tokens is None else max_new_tokens
         budgets = [budget] * n if isinstance(budget, int) else [int(x) for x in budget]
+        budgets = within_limit(self.model, prompt, budgets)
         queue = forced_queues(self.model, config, config.forced_tokens if forced_tokens is None else forced_tokens, n)
         grids, count = planned_grids(self.model, prompt), config.latents_per_span
         plan = torch.tensor([h * w if count is None else count for h, w in grids])

@@ -91,3 +91,21 @@ def compute_prompts(
         positions.masked_fill(~mask, -1).amax((0, 2)) + 1,
         (prompt.token_type == IMAGE).gather(1, columns) & (columns < length - 1),
     )
+
+
+def within_limit(model: LatentReasoner, prompt: MixedBatch, budgets: list[int]) -> list[int]:
+    """New positions of each row, within what ``max_length`` of the model leaves after its prompt.
+
+    Raises:
+        ValueError: a prompt leaves none.
+    """
+    limit = model.backbone.length_limit
+    if limit is None:
+        return budgets
+    lengths = (prompt.layout.token_type != PAD).sum(1).tolist()
+    if max(lengths) >= limit:
+        raise ValueError(
+            f"max_length={limit}: a prompt has {max(lengths)} positions, images included, which leaves none for the answer. "
+            "Set a larger max_length, or a smaller image.max_pixels."
+        )
+    return [min(budget, limit - length) for budget, length in zip(budgets, lengths, strict=True)]

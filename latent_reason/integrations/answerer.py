@@ -18,6 +18,7 @@ from ..decoding.config import GenerationConfig
 from ..decoding.queue import Request, decode_requests
 from ..errors import did_you_mean
 from ..model.batch import LATENT, PAD
+from ..model.limits import InputLimits
 from ..tasks import checkers
 from ..trace import Image, Message, Part, Text, Trace
 
@@ -138,8 +139,19 @@ class Answerer:
     extract the first letter of an answer.
     """
 
-    def __init__(self, checkpoint: str, *, batch_size: int = 1, device: str | None = None, boxed: bool = False):
+    def __init__(
+        self,
+        checkpoint: str,
+        *,
+        batch_size: int = 1,
+        device: str | None = None,
+        boxed: bool = False,
+        limits: InputLimits | None = None,
+    ):
+        """``limits`` of pixels and positions take the place of those of the checkpoint."""
         self.reasoner, _ = load(checkpoint, device=device)
+        if limits is not None:
+            limits.apply_to(self.reasoner.backbone)
         self.batch_size, self.boxed = batch_size, boxed
 
     def __call__(

@@ -19,6 +19,7 @@ from lmms_eval.api.model import lmms
 from rich.console import Console
 from rich.progress import track
 
+from ..model.limits import InputLimits
 from .answerer import Answerer, trace
 
 REPEAT_OFFSET = 2**32  # larger than every document number
@@ -34,7 +35,9 @@ def manifests() -> list:
 
 
 class LatentReason(lmms):
-    """``pretrained`` is a checkpoint folder. ``max_batch_size``, for automatic batch sizes, is not used."""
+    """``pretrained`` is a checkpoint folder. ``min_pixels`` and ``max_pixels`` of an image and ``max_length``, the most
+    positions of a row, are those of training unless they are given. ``max_batch_size``, for automatic batch sizes, is not
+    used."""
 
     is_simple = False
 
@@ -45,13 +48,17 @@ class LatentReason(lmms):
         device: str | None = None,
         boxed: bool = False,
         max_batch_size: int | None = None,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+        max_length: int | None = None,
     ):
         super().__init__()
         if int(os.environ.get("WORLD_SIZE", 1)) > 1:
             raise ValueError("this adapter supports one process only. Start lmms-eval without accelerate or torchrun.")
         if not str(batch_size).isdigit() or int(batch_size) < 1:
             raise ValueError(f"batch_size={batch_size}: must be an integer of at least 1.")
-        self.answer = Answerer(str(pretrained), batch_size=int(batch_size), device=device, boxed=boxed)
+        limits = InputLimits(min_pixels, max_pixels, max_length)
+        self.answer = Answerer(str(pretrained), batch_size=int(batch_size), device=device, boxed=boxed, limits=limits)
 
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
         """Answers in the order of the requests. Requests with the same generation arguments share batches. Repeated

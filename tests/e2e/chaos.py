@@ -35,7 +35,7 @@ STEPS = 6
 def write_recipe(folder: Path, run_name: str) -> Path:
     """A recipe of a few steps, with noise in its loss, that saves after each of them."""
     flow = {"k": 4, "head": "flow", "head_options": {"hidden": 16, "depth": 1}}
-    shared = {"data__items": 12, "data__val_items": 0, "data__batch_size": 4, "save_steps": 1}
+    shared = {"data__items": 12, "data__val_items": 0, "data__global_batch_size": 4, "save_steps": 1}
     made = recipe(folder / run_name, optim__max_steps=STEPS, method__options=flow, **shared)
     (folder / f"{run_name}.yaml").write_text(dump(made))
     return folder / f"{run_name}.yaml"

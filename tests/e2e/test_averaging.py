@@ -87,7 +87,7 @@ def test_the_average_is_that_of_the_formula_and_training_does_not_see_it(tmp_pat
 
 
 CHANGES = {
-    "accumulation": (sft.train, {"optim__gradient_accumulation_steps": 2, "data__val_items": 0}, [1, 2, 3]),
+    "accumulation": (sft.train, {"data__micro_batch_size": 4, "data__val_items": 0}, [1, 2, 3]),
     "reinforcement learning": (
         rl.train,
         {"rl__num_iterations": 2, "rl__sft_coef": 0.5, "eval_steps": 0, "optim__max_steps": 6},

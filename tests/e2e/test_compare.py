@@ -53,7 +53,7 @@ def test_shipped_comparison_of_rewards_is_fair():
         ({"init_from": "checkpoints/x"}, "starts from 'checkpoints/x'"),
         ({"optim": {"max_steps": 7}}, "takes 7 batches"),
         ({"data": {"items": 9}}, "other data (items)"),
-        ({"data": {"batch_size": 3}}, "of [3] rows"),
+        ({"data": {"global_batch_size": 3}}, "of [3] rows"),
         ({"stages": [{"optim": {"max_steps": 3}}, {"optim": {"max_steps": 3}}]}, "takes 6 batches"),
         (
             {"stages": [{"data": {"seed": 5}, "optim": {"max_steps": 3}}, {"optim": {"max_steps": 2}}]},
@@ -129,7 +129,7 @@ def test_rewards_are_compared_with_their_starts_and_curves(tmp_path, monkeypatch
         init_from=str(tiny_checkpoint()),
         optim__max_steps=1,
         rl__num_generations=2,
-        rl__num_prompts=2,
+        data__global_batch_size=2,
         rl__max_completion_length=8,
         rl__rewards={"long": 1.0},
         arms={"mask": {}, "gaussian": {"rl": {"latent_policy": "gaussian"}}},

@@ -25,7 +25,7 @@ COMMANDS = [
 SHORT = {
     "--data.items": "8",
     "--data.val_items": "1",
-    "--data.batch_size": "4",
+    "--data.global_batch_size": "4",
     "--optim.max_steps": "1",
     "--accelerator": "cpu",
 }
@@ -103,7 +103,7 @@ def test_it_trains_goes_on_by_reward_and_is_evaluated(place):
                 init_from=str(place / "first"),
                 optim__name="adamw",
                 rl__num_generations=2,
-                rl__num_prompts=2,
+                data__global_batch_size=2,
                 rl__max_completion_length=8,
                 rl__rewards={"accuracy": 1.0, "my_pkg.my_rewards.uses_one_sketch": 0.1, "my_pkg.short.brevity": 0.1},
                 **changes,

@@ -46,7 +46,7 @@ def small(tmp_path, method="modal_mixed", config=SFTConfig, **changes):
 
 
 SUPERVISED = {
-    "accumulation": {"method__options": FLOW, "data__batch_size": 4, "optim__gradient_accumulation_steps": 2},
+    "accumulation": {"method__options": FLOW, "data__micro_batch_size": 4},
     "packed rows, averages of bf16 weights": {
         "data__packing_length": 300,
         "precision": "bf16-true",
@@ -63,7 +63,7 @@ SUPERVISED = {
     "scheduled sampling, end of an epoch": {
         "method__options": FLOW | {"scheduled_sampling": {"prob": 0.5}},
         "data__items": 8,
-        "data__batch_size": 4,
+        "data__global_batch_size": 4,
     },
 }
 
@@ -128,7 +128,7 @@ def test_a_stream_continues_in_the_middle(tmp_path, workers):
     task = tasks.make("frozenlake_plan", split="train", level=3)
     packed.write([task.trace(task[i], "mixed") for i in range(12)], tmp_path / "packed", "tar", shard_items=5)
     changes = {"data__folder": str(tmp_path / "packed"), "data__streaming": True, "data__num_workers": workers}
-    made = small(tmp_path, data__batch_size=3, data__val_items=0, optim__max_steps=7, **changes)
+    made = small(tmp_path, data__global_batch_size=3, data__val_items=0, optim__max_steps=7, **changes)
     check_resumed(sft.train, made, tmp_path, step=3)
 
 
@@ -142,11 +142,10 @@ REWARDED = {
         "rl__sft_coef": 0.5,
         "optim__ema_decay": 0.9,
     },
-    "items by pass rate, accumulation": {
+    "items by pass rate": {
         "rl__sampler": "pass_rate",
         "rl__difficulty_weighting": True,
         "data__levels": [3, 4],
-        "optim__gradient_accumulation_steps": 2,
         "rl__dynamic_sampling": 1,
     },
 }

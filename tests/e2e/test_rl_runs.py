@@ -37,7 +37,7 @@ def test_a_run_leaves_a_checkpoint_and_figures(tmp_path, monkeypatch):
         rl__num_iterations=2,
         rl__beta=0.1,
         rl__sft_coef=0.5,
-        rl__micro_batch_size=3,
+        data__micro_batch_size=3,
     )
     before, _ = checkpoint.load(tiny_checkpoint())
     reasoner, _ = trainer.train(made, make_run_folder(made))
@@ -216,7 +216,7 @@ def test_nothing_to_learn_is_said_and_not_waited_for(tmp_path, monkeypatch):
         ({"rl__latent_policy": "vlpo"}, "its gradient is zero until the policy has changed"),
         ({"rl__latent_policy": "reward_weighted"}, "a MLPHead is not stochastic"),
         ({"rl__latent_beta": 1.0}, "so rl.latent_beta has no effect"),
-        ({"rl__num_iterations": 2, "optim__gradient_accumulation_steps": 2}, "Set one of them to 1"),
+        ({"rl__evidence_triples": True, "data__global_batch_size": 2}, "gives each item three times.* Set it to 3"),
         ({"lora__rank": 4, "lora__dropout": 0.1, "trainable": ["lora"]}, "lora.dropout: rollouts and their replay"),
         ({"backbone__latent_positions": "2d"}, "backbone.latent_positions='2d': .* was trained with '1d'. Set that"),
         (
@@ -254,7 +254,6 @@ def test_what_cannot_be_run_is_refused(changes, said, tmp_path):
         ({"rl__beta": -1.0}, "rl.beta=-1.0: must be 0 or more"),
         ({"rl__loss_type": "rloo", "rl__num_iterations": 2}, "Set rl.num_iterations to 1"),
         ({"rl__max_token_weight": 0.5}, "must be 1 or more, or 0 for no weighting"),
-        ({"rl__evidence_triples": True, "rl__num_prompts": 2}, "gives each item three times"),
         ({"rl__temperature": 0.0}, "rl.temperature=0.0: must be more than 0"),
         ({"rl__rewards": {}}, "rl.rewards is empty"),
         ({"rl__latent_policy": "none"}, "rl.latent_policy: expected one of mask"),
@@ -316,7 +315,7 @@ def test_a_run_on_records_with_answers(tmp_path, monkeypatch):
     "rows, changes, sentence",
     [
         ([{}], {"rl__rewards": {"ver": 1.0}}, "rl.rewards: 'ver' asks a task which answer follows from a reasoning"),
-        ([{}], {"rl__evidence_triples": True, "rl__num_prompts": 3}, "rl.evidence_triples masks the evidence"),
+        ([{}], {"rl__evidence_triples": True, "data__global_batch_size": 3}, "rl.evidence_triples masks the evidence"),
         ([{}], {"rl__sft_coef": 0.1}, "has records without an assistant turn, which a supervised loss needs"),
         ([{"split": "test"}], {}, "no record with split train"),
     ],

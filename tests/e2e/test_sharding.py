@@ -28,7 +28,12 @@ def sft_recipe(folder, fsdp: bool):
     task = make("frozenlake_plan", level=3, chunk=(1, 1))
     if not (folder / "data").exists():
         native.write((task.trace(task[i], "text" if i < 3 else "mixed") for i in range(16)), folder / "data")
-    changes = {"data__batch_size": 2, "data__folder": str(folder / "data"), "optim__max_steps": 4, "data__val_items": 0}
+    changes = {
+        "data__global_batch_size": 4,
+        "data__folder": str(folder / "data"),
+        "optim__max_steps": 4,
+        "data__val_items": 0,
+    }
     if fsdp:
         changes |= {"fsdp_reshard_after_forward": True, "fsdp_cpu_offload": True}
     return recipe(folder / f"sft-{fsdp}", fsdp=fsdp, **SHARED, **changes)
@@ -42,9 +47,9 @@ def rl_recipe(folder, fsdp: bool):
         "rl__latent_anchor": 0.1,
         "rl__rewards": {"tiny_runs.long": 1.0},
         "rl__num_generations": 4,
-        "rl__num_prompts": 2,
+        "data__global_batch_size": 4,
         "rl__max_completion_length": 24,
-        "rl__micro_batch_size": 3,
+        "data__micro_batch_size": 3,
         "optim__max_steps": 3,
         "rl__sft_coef": 0.1,
         "rl__beta": 0.1,
@@ -62,18 +67,18 @@ def uneven_data(folder) -> dict:
     return {"data__folder": str(folder / "uneven"), "data__val_items": 5, "eval_steps": 2}
 
 
-def uneven_recipe(folder, name: str, size: int, accumulate: int):
-    """Three steps on all of eight uneven records, in batches of ``size``."""
-    changes = {"data__batch_size": size, **uneven_data(folder)}
-    changes |= {"optim__gradient_accumulation_steps": accumulate, "optim__max_steps": 3}
+def uneven_recipe(folder, name: str, size: int):
+    """Three steps on all of eight uneven records, ``size`` at a time in each process."""
+    changes = {"data__global_batch_size": 8, "data__micro_batch_size": size, **uneven_data(folder)}
+    changes |= {"optim__max_steps": 3}
     return recipe(folder / name, **SHARED, **changes)
 
 
-def parallel_recipe(folder, name: str, size: int, **changes):
-    """Three steps from random weights on all of eight uneven records, in batches of ``size``, with two layers and two key-value heads."""
+def parallel_recipe(folder, name: str, **changes):
+    """Three steps from random weights on all of eight uneven records, with two layers and two key-value heads."""
     backbone = BACKBONE | {"layers": 2, "heads": 4}
     shared = {name: value for name, value in SHARED.items() if name != "init_from"}
-    changes = {"data__batch_size": size, **uneven_data(folder)} | changes
+    changes = {"data__global_batch_size": 8, **uneven_data(folder)} | changes
     return recipe(folder / name, **shared, backbone__options=backbone, **changes)
 
 
@@ -103,9 +108,9 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
     (folder / "recipes").mkdir()
     made = [make_recipe(folder, fsdp) for make_recipe in (sft_recipe, rl_recipe) for fsdp in (True, False)]
-    made.append(uneven_recipe(folder, "uneven-two", 2, 2))
-    made.append(parallel_recipe(folder, "own-two", 4, fsdp=True, data__feature_cache_gb=0.0, **OWN_LATENTS))
-    made.append(parallel_recipe(folder, "norms-two", 8, fsdp=True, tensor_parallel_size=2, **WITH_NORMS))
+    made.append(uneven_recipe(folder, "uneven-two", 2))
+    made.append(parallel_recipe(folder, "own-two", fsdp=True, data__feature_cache_gb=0.0, **OWN_LATENTS))
+    made.append(parallel_recipe(folder, "norms-two", fsdp=True, tensor_parallel_size=2, **WITH_NORMS))
     for one in made:
         (folder / "recipes" / f"{Path(one.run_name).name}.yaml").write_text(dump(one))
     env = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
@@ -152,7 +157,7 @@ def test_what_two_processes_resume_ends_with_the_same_bits(name, folder):
 @pytest.mark.parametrize("name, changes", [("own", OWN_LATENTS), ("norms", WITH_NORMS)])
 def test_two_processes_with_split_weights_or_matrices_are_one(name, changes, folder):
     """Two with half of a batch each; two that share each matrix, and all rows."""
-    made = parallel_recipe(folder, f"{name}-one", 8, **changes)
+    made = parallel_recipe(folder, f"{name}-one", **changes)
     start = prepare_model(made)[0].state_dict()
     sft.train(made, make_run_folder(made))
     one, two = (checkpoint.load(folder / f"{name}-{n}")[0].state_dict() for n in ("one", "two"))
@@ -166,9 +171,9 @@ def test_two_processes_with_split_weights_or_matrices_are_one(name, changes, fol
 
 @pytest.mark.slow
 def test_one_process_continues_what_two_began(folder):
-    """Half the processes with twice the accumulation take the same examples in each step."""
-    copy = stopped_copy(folder / "uneven-two", folder / "uneven-fewer", 2)
-    made = parse(SFTConfig, ["--resume", str(copy), "--optim.gradient_accumulation_steps", "4"])
+    """Half the processes accumulate twice as many batches, so that each step has the same examples."""
+    copy = stopped_copy(folder / "uneven-two", folder / "uneven-fewer", 1)
+    made = parse(SFTConfig, ["--resume", str(copy)])
     sft.train(made, make_run_folder(made))
     start, one, two = (
         checkpoint.load(where)[0].state_dict()
@@ -176,15 +181,15 @@ def test_one_process_continues_what_two_began(folder):
     )
     assert change_error(two, one, start) < 0.01
     copy = stopped_copy(folder / "uneven-two", folder / "refused", 1)
-    made = parse(SFTConfig, ["--resume", str(copy)])
-    with pytest.raises(ValueError, match=r"4 batches a step.*optim.gradient_accumulation_steps=4"):
+    made = parse(SFTConfig, ["--resume", str(copy), "--data.micro_batch_size", "4"])
+    with pytest.raises(ValueError, match=r"4 batches a step.*data.micro_batch_size=2"):
         sft.train(made, make_run_folder(made))
 
 
 @pytest.mark.slow
 def test_two_processes_and_accumulation_make_the_step_of_one_large_batch(folder):
     """Norms of gradients too: AdamW would hide that a part of the loss counts half."""
-    made = uneven_recipe(folder, "uneven-one", 8, 1)
+    made = uneven_recipe(folder, "uneven-one", 8)
     sft.train(made, make_run_folder(made))
     start, one, two = (
         checkpoint.load(where)[0].state_dict()

@@ -72,7 +72,12 @@ CASES = [
     Case("sign", "Steps between saves below 0.", "--save_steps -5", ("save_steps=-5", "0 or more")),
     Case("sign", "Steps between log entries of 0.", "--logging_steps 0", ("logging_steps=0", "1 or more")),
     Case("sign", "A rank of LoRA below 0.", "--lora.rank -8", ("lora.rank=-8", "between 0 and 65,536")),
-    Case("sign", "A batch of no rows.", "--data.batch_size 0", ("data.batch_size=0", "between 1 and 100,000")),
+    Case(
+        "sign",
+        "A batch of no rows.",
+        "--data.global_batch_size 0",
+        ("data.global_batch_size=0", "between 1 and 100,000"),
+    ),
     Case(
         "sign",
         "A sampling temperature of 0.",

@@ -168,7 +168,7 @@ def test_a_recipe_trains_from_a_stream(tmp_path, monkeypatch):
             data__folder=str(folder),
             data__streaming=True,
             data__num_workers=workers,
-            data__batch_size=4,
+            data__global_batch_size=4,
             optim__max_steps=5,
             **cache,
         )

@@ -174,7 +174,7 @@ def test_data_check_finds_what_training_refuses(tmp_path, picture, capsys, monke
         tmp_path / "run",
         init_from=str(tiny_checkpoint()),
         data__folder=str(folder),
-        data__batch_size=2,
+        data__global_batch_size=2,
         data__val_items=0,
         data__max_length=30,
     )

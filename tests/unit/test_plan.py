@@ -19,6 +19,7 @@ from latent_reason import checkpoint, methods
 from latent_reason.model import adapters, backbones
 from latent_reason.model.backbones.stock_config import count_weights
 from train import compare, gpu_check, plan, sft
+from train.batch_sizes import accumulation_steps
 from train.config import RLTrainingConfig, SFTConfig, dump
 from train.lit_modules import SFTModule, parameter_table
 from train.model_setup import build_objective, choose_attention, freeze_all_but, prepare_model
@@ -30,7 +31,7 @@ from train.planning.step import autocast, longest_batch
 from train.trainer import set_precision
 
 SIZES = BACKBONE | {"width": 64, "layers": 2}  # larger than what the allocator keeps for itself
-SMALL = {"data__batch_size": 4, "data__items": 4, "optim__name": "adamw", "backbone__options": SIZES}
+SMALL = {"data__global_batch_size": 4, "data__items": 4, "optim__name": "adamw", "backbone__options": SIZES}
 LORA = {"lora__rank": 4, "trainable": ["lora", "head"]}
 
 
@@ -79,7 +80,7 @@ def measure_real_step(config):
 CASES = {
     "all": {},
     "adapter, recomputed": LORA | {"backbone__gradient_checkpointing": True},
-    "16 bits, accumulated": {"precision": "bf16-true", "optim__gradient_accumulation_steps": 3},
+    "16 bits, accumulated": {"precision": "bf16-true", "data__global_batch_size": 12, "data__micro_batch_size": 4},
     "a trained encoder, packed": {
         "trainable": ["text_model", "vision_encoder", "head"],
         "data__packing_length": 300,
@@ -93,16 +94,16 @@ def test_a_plan_is_what_a_real_step_takes(keys, tmp_path):
     config = recipe(tmp_path, **SMALL | keys)
     planned, (peak, flops) = estimate(config), measure_real_step(config)
     assert sum(planned.memory(1).values()) == pytest.approx(peak, rel=0.1)
-    times = config.optim.gradient_accumulation_steps
+    times = accumulation_steps(config, 1)
     assert planned.flops["forward"] + planned.flops["backward"] == pytest.approx(times * flops, rel=0.05)
 
 
-SHORT_BATCHES = ["--data.levels", "[3]", "--data.items", "8", "--data.batch_size", "4", "--optim.name", "adamw"]
+SHORT_BATCHES = ["--data.levels", "[3]", "--data.items", "8", "--data.global_batch_size", "4", "--optim.name", "adamw"]
 SHORT_ROLLOUTS = """
 method: {name: modal_mixed, options: {k: 4, head: mlp}}
-data: {levels: [3], items: 8}
+data: {levels: [3], items: 8, global_batch_size: 2, micro_batch_size: 4}
 optim: {name: adamw}
-rl: {num_prompts: 2, num_generations: 4, max_completion_length: 128, micro_batch_size: 4}
+rl: {num_generations: 4, max_completion_length: 128}
 """
 RESIDENT = {
     "all": [],
@@ -140,7 +141,7 @@ def test_a_plan_is_the_resident_memory_of_a_fresh_process(words, tmp_path):
 LAYERED = BACKBONE | {"width": 64, "vision_width": 16, "layers": 3}  # layers are larger than all the rest
 ALL = ["text_model", "embeddings", "connector", "vision_encoder"]  # a frozen encoder would not be split
 SMALLEST = {
-    "data__batch_size": 1,
+    "data__global_batch_size": 1,
     "data__items": 2,
     "optim__name": "adamw",
     "backbone__options": LAYERED,
@@ -156,7 +157,9 @@ def alone():
 
 
 def split(gpus=4, **keys):
-    return estimate(recipe("unused", method="direct", fsdp=True, **SMALLEST | keys), gpus)
+    """The plan of a model on several devices, with a row for each that reads rows of its own."""
+    rows = {"data__global_batch_size": max(1, gpus // keys.get("tensor_parallel_size", 1)), "data__micro_batch_size": 1}
+    return estimate(recipe("unused", method="direct", fsdp=True, **SMALLEST | rows | keys), gpus)
 
 
 def layers_of(planned):
@@ -229,7 +232,7 @@ def test_a_checkpoint_is_planned_without_its_weights(adapter, tmp_path, monkeypa
 
 def test_rollouts_are_planned_on_a_backbone_without_a_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setattr(model, "corpus", lambda data: BACKBONE["corpus"])
-    rl = {"rl__num_prompts": 2, "rl__num_generations": 2, "rl__max_completion_length": 12, "rl__beta": 0.1}
+    rl = {"data__global_batch_size": 2, "rl__num_generations": 2, "rl__max_completion_length": 12, "rl__beta": 0.1}
     method = {"k": 4, "head": "flow", "head_options": {"hidden": 32}}
     config = recipe(
         tmp_path, config=RLTrainingConfig, init_from="none", method__options=method, optim__name="adamw", **rl
@@ -254,7 +257,7 @@ def test_the_command_says_what_to_change(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(plan, "changes_for", lambda config, gpus: list(changes.changes_for(config, gpus))[:1])
     file = tmp_path / "mine.yaml"
     file.write_text(
-        "data: {levels: [3], items: 4, batch_size: 4}\noptim: {name: adamw}\nmethod: {name: direct}\n"
+        "data: {levels: [3], items: 4, global_batch_size: 4}\noptim: {name: adamw}\nmethod: {name: direct}\n"
         f"backbone: {{options: {json.dumps(BACKBONE)}}}\n"
     )
     words = [str(file), "--memory", "1", "--gpus", "2", "--optim.max_steps", "7", "--out", str(tmp_path / "plan.json")]
@@ -266,22 +269,22 @@ def test_the_command_says_what_to_change(tmp_path, capsys, monkeypatch):
     (stage,) = found["stages"]
     assert found["computed"] and stage["max_steps"] == 7 and not stage["fits"]
     smaller = stage["changes"][0]
-    assert smaller["keys"]["optim.gradient_accumulation_steps"] == 4 and smaller["needed_gib"] <= stage["needed_gib"]
+    assert smaller["keys"]["data.micro_batch_size"] == 1 and smaller["needed_gib"] <= stage["needed_gib"]
     with pytest.raises(SystemExit, match="exists, and nothing was changed"):
         plan.main(words)
 
 
 def test_changes_that_are_not_needed_together_are_tried_alone(monkeypatch, tmp_path):
-    config = recipe(tmp_path, data__batch_size=8)
+    config = recipe(tmp_path, data__global_batch_size=8)
 
     def figures(config, target):
-        needed = config.data.batch_size * (1 if config.backbone.gradient_checkpointing else 2)
+        needed = (config.data.micro_batch_size or 8) * (1 if config.backbone.gradient_checkpointing else 2)
         return {"needed_gib": needed, "main_memory_gib": {}, "fits": needed <= 4, "hours": 0.0}
 
     monkeypatch.setattr(plan, "figures", figures)
     found = plan.plan(config, plan.Target(memory=4))["changes"]
     shrunk, recomputed = (
-        {"data.batch_size": 1, "optim.gradient_accumulation_steps": 8},
+        {"data.micro_batch_size": 1},
         "backbone.gradient_checkpointing",
     )
     assert [c["keys"] for c in found[:3]] == [shrunk | {recomputed: True}, {recomputed: True}, shrunk]
@@ -331,7 +334,7 @@ def test_a_comparison_refuses_a_dry_run(monkeypatch, capsys):
 )
 def test_what_cannot_be_planned_is_one_sentence(words, sentence, capsys):
     quick = str(ROOT / "train" / "recipes" / "quickstart.yaml")
-    options = ["--backbone.options", json.dumps(BACKBONE), "--data.items", "2", "--data.batch_size", "1"]
+    options = ["--backbone.options", json.dumps(BACKBONE), "--data.items", "2", "--data.global_batch_size", "1"]
     with pytest.raises(SystemExit, match=sentence):
         plan.main([quick, *words, *(options if words[0] in ("--tokens-per-example", "--precision") else [])])
 

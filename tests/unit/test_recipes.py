@@ -119,7 +119,7 @@ def test_published_recipe_trains_every_stage_on_records_of_its_flavour(path, tmp
     for stage in recipe.stages:
         stage["optim"] = stage.get("optim", {}) | {"max_steps": 1}
     recipe.backbone, recipe.data.folder = BackboneConfig(options=BACKBONE), str(tmp_path / "rows")
-    recipe.optim.max_steps, recipe.optim.gradient_accumulation_steps = 1, 2
+    recipe.optim.max_steps, recipe.data.global_batch_size = 1, 2
     recipe.precision, recipe.accelerator = "32-true", "cpu"
     recipe.data.val_items, recipe.run_name = 1, str(tmp_path / "run")
     reasoner, _ = sft.train(recipe, make_run_folder(recipe))
@@ -194,6 +194,79 @@ def test_later_words_win_and_plain_defaults_hold(yaml_file):
     assert options == load(QUICK, SFTConfig).method.options["head_options"] | {"depth": 5}, "files merge too"
 
 
+@pytest.mark.parametrize("method", ["blank", "coconut"])
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
+def test_another_method_or_task_drops_what_the_recipe_said_of_its_own(path, method):
+    kind, task = config_of(path), "jigsaw"
+    is_same = getattr(load(path, kind), "method", None) and load(path, kind).method.name == method
+    words = ["--config", str(path), "--data.task", task]
+    if has_method := "method.name" in hints_of(kind):
+        option = {"blank": "k", "coconut": "c"}[method]
+        words += [f"--method.options.{option}", "3", "--method.name", method]
+    config = parse(kind, words)
+    made = stages_of(config) if hasattr(config, "stages") else [config]
+    for one in made:
+        assert one.data.task == task and not getattr(one.data, "folder", None)
+        tasks.make(task, level=tuple(one.data.levels), **tasks.own(task, one.data.options))
+        assert one.data.options.keys() <= set(tasks.options(task))
+        if has_method and one.method.name == method:
+            methods.check_options(method, one.method.options)
+            assert is_same or one.method.options == {option: 3}, (
+                "no option of another method, and those of the command line"
+            )
+    if has_method:
+        assert config.method.name == method
+
+
+def test_a_task_keeps_what_it_has_and_the_command_line_has_the_last_word():
+    """Boards of 3 and 4 rows, and one move a step, are also levels and steps of a jigsaw; 3 and 4 are no levels of a die."""
+    words = ["--config", QUICK, "--data.task"]
+    kept = parse(SFTConfig, [*words, "jigsaw"]).data
+    assert kept.levels == [3, 4] and kept.options == {"chunk": [1, 1], "omit_state_p": 1.0}
+    assert parse(SFTConfig, [*words, "cube_net"]).data.options == {"omit_state_p": 1.0}
+    given = parse(SFTConfig, [*words, "cube_net", "--data.levels", "2", "--data.options.nets", "cross"]).data
+    assert given.levels == [2] and given.options["nets"] == "cross"
+    same = parse(SFTConfig, ["--config", QUICK, "--method.name", "modal_mixed", "--data.task", "frozenlake_plan"])
+    assert same == load(QUICK, SFTConfig), "nothing changes"
+    assert load(QUICK, SFTConfig, method__name="blank").method.options == {}
+
+
+def test_stages_of_another_method_keep_what_is_not_of_a_method(yaml_file):
+    file = yaml_file(
+        "method: {name: mirage, options: {k: 4}}\nstages:\n  - {method: {options: {stage: 1}}, optim: {max_steps: 5}}\n"
+        "  - {method: {name: coconut, options: {c: 1}}}\n"
+    )
+    first, second = stages_of(parse(SFTConfig, ["--config", file, "--method.name", "blank"]))
+    assert (first.method.name, first.method.options, first.optim.max_steps) == ("blank", {}, 5)
+    assert (second.method.name, second.method.options) == ("coconut", {"c": 1})
+
+
+LISTS = {
+    "data.levels": ("3,5", [3, 5]),
+    "trainable": ("lora,head", ["lora", "head"]),
+    "optim.betas": ("0.9,0.99", (0.9, 0.99)),
+    "data.modes": ("text,mixed", ["text", "mixed"]),
+    "seeds": ("1,2", [1, 2]),
+    "logger": ("tensorboard,csv", ["tensorboard", "csv"]),
+    "stages": ("{seed: 1},{seed: 2}", [{"seed": 1}, {"seed": 2}]),
+}
+
+
+@pytest.mark.parametrize("kind", CONFIGS, ids=lambda kind: kind.command)
+def test_lists_need_no_brackets(kind):
+    keys = {key for key, hint in hints_of(kind).items() if typing.get_origin(hint) in (list, tuple)}
+    assert keys <= LISTS.keys()
+    for key in keys:
+        text, value = LISTS[key]
+        for words in ([f"--{key}", text], [f"--{key}", f"[{text}]"], [f"--{key}={text}"]):
+            found = parse(kind, words)
+            for name in key.split("."):
+                found = getattr(found, name)
+            assert found == value, words
+    assert parse(kind, ["--data.levels", "3"]).data.levels == [3]
+    assert parse(kind, ["--data.options.chunk", "1, 2"]).data.options == {"chunk": [1, 2]}
+
+
 def test_rewards_that_are_named_replace_the_default_ones_and_stages_add_to_them(yaml_file):
     file = yaml_file("rl: {rewards: {format: 1.0}}\nstages: [{rl: {rewards: {accuracy: 2.0}}}]\n")
     config = parse(RLTrainingConfig, ["--config", file])
@@ -216,7 +289,7 @@ WRONG = {  # a command line, or the text of a recipe, and what the sentence must
     "key under a number": ("--optim.max_steps.more 3", "optim.max_steps holds no keys"),
     "a group's value": ("--optim 3", "optim holds keys, such as optim.name"),
     "not a number": ("--optim.max_steps many", "optim.max_steps: expected INTEGER; got many"),
-    "not a list": ("--data.levels 3,4", "data.levels: expected [INTEGER, ...]"),
+    "not a list of numbers": ("--data.levels 3,x", "data.levels: expected [INTEGER, ...]; got"),
     "neither a number nor auto": ("--devices many", "devices: expected INTEGER|auto; got many"),
     "no value": ("--optim.max_steps", "--optim.max_steps needs a value"),
     "no key": ("stray", "'stray' belongs to no key"),
@@ -244,6 +317,12 @@ WRONG = {  # a command line, or the text of a recipe, and what the sentence must
         "{run: x, optim: {steps: 3}, rl: {group: 2}}",
         "mine.yaml: 'run' is now 'run_name'; 'optim.steps' is now 'optim.max_steps'; 'rl.group' is now "
         "'rl.num_generations', a key of train.rl.",
+    ),
+    "batches of an earlier version": (
+        "{data: {batch_size: 4}, optim: {gradient_accumulation_steps: 2}}",
+        "'data.batch_size' is now 'data.global_batch_size'; 'optim.gradient_accumulation_steps' is now "
+        "'data.micro_batch_size'.",
+        "On one device, these were data.global_batch_size: 8 and data.micro_batch_size: 4.",
     ),
     "many of them": (
         "optim: {steps: 3, other_lr: 1, warmup: 3, final: 1, accumulate: 2, clip: 1}",

@@ -131,7 +131,8 @@ def test_only_items_that_no_rollout_solved_are_anchored(module, monkeypatch):
     monkeypatch.setattr(module, "gold_batch", lambda items: seen.append([item.index for item in items]) or (None, {}))
     monkeypatch.setattr(module, "update", list)
     for anchor_on, anchored in (("unsolved", [1, 2]), ("all", [0, 1, 2])):
-        module.sampler.rl = replace(module.rl, sft_coef=0.5, sft_items=anchor_on, num_prompts=3)
+        module.sampler.rl = replace(module.rl, sft_coef=0.5, sft_items=anchor_on)
+        module.sampler.num_prompts = 3
         module.training_step([module.sampler.task[i] for i in range(3)], 0)
         assert seen.pop() == anchored
 
@@ -300,7 +301,7 @@ def test_what_is_forced_is_no_action_and_what_is_sampled_is(module, monkeypatch)
 
 
 def test_a_head_alone_learns_where_some_parts_have_no_sketch(module, monkeypatch):
-    module.sampler.rl = replace(module.rl, micro_batch_size=1)
+    module.config.data.micro_batch_size = 1
     for name, p in module.named_parameters():
         p.requires_grad_("head." in name)
     forced = [[module.reasoner.vocabulary.open] if row == 1 else [module.reasoner.vocabulary.end] for row in range(4)]

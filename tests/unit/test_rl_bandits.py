@@ -36,7 +36,7 @@ def bandit(policy: str, monkeypatch, grade, forced_tokens=None, **changes):
         "rl__latent_policy": policy,
         "rl__latent_policy_options": OPTIONS[policy],
         "rl__num_generations": 16,
-        "rl__num_prompts": 1,
+        "data__global_batch_size": 1,
         "rl__max_completion_length": 3,
         "rl__loss_type": "dapo" if policy in UPDATES else "reinforce",
         "rl__num_iterations": UPDATES.get(policy, 1),

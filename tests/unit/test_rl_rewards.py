@@ -188,7 +188,7 @@ def test_a_run_measures_what_its_rewards_want():
         config=RLTrainingConfig,
         init_from=str(tiny_checkpoint()),
         rl__num_generations=2,
-        rl__num_prompts=1,
+        data__global_batch_size=1,
         rl__max_completion_length=8,
         rl__rewards={"accuracy": 1.0, "trust.sketch_match": 0.3, "sccm": 0.5, "score.progress": 0.1},
     )

@@ -122,12 +122,13 @@ def test_an_open_sketch_is_closed_before_the_answer(module):
 
 
 def test_items_come_in_three_and_by_pass_rate(module):
-    made = replace(module.config, rl=replace(module.rl, sampler="pass_rate", num_prompts=4))
+    made = replace(module.config, rl=replace(module.rl, sampler="pass_rate"))
+    made.data = replace(made.data, global_batch_size=4)
     data = PromptData(module.sampler.task, made, module.sampler.pass_rates)
     first = list(islice(iter(data.train_dataloader()), 3))
     assert [len(batch) for batch in first] == [4, 4, 4] and len({i.id for b in first for i in b}) > 9
     task = make("search_zoom")
-    made = replace(made, rl=replace(made.rl, evidence_triples=True, num_prompts=6))
+    made = replace(made, rl=replace(made.rl, evidence_triples=True))
     items = PromptData(task, made, PassRates(list(task.levels))).items(list(range(6)))
     assert 12 <= len(items) <= 18 and len({i.id for i in items}) == 6
 
@@ -157,7 +158,7 @@ def test_stages_cap_one_after_the_other(tmp_path, monkeypatch):
         config=RLTrainingConfig,
         init_from=str(tiny_checkpoint()),
         rl__num_generations=2,
-        rl__num_prompts=2,
+        data__global_batch_size=2,
         optim__name="adamw",
         optim__max_steps=1,
         rl__rewards={"long": 1.0},

@@ -59,7 +59,7 @@ def test_records_without_an_assistant_turn_are_refused_by_their_row(tmp_path):
 def test_every_held_out_example_counts_once_however_many_processes_there_are(world, tmp_path):
     """All processes make as many passes, because those through sharded weights wait for each other."""
     traces = [record(0), *(record(number, "val") for number in range(1, 6))]
-    data, _ = set_up(tmp_path, traces, val=5, data__batch_size=2)
+    data, _ = set_up(tmp_path, traces, val=5, data__global_batch_size=2)
     shares = [list(data.held_out_batches(rank, world)) for rank in range(world)]
     assert {len(share) for share in shares} == {math.ceil(3 / world)}
     counted = [batch for share in shares for batch in share if batch.counts]

@@ -29,6 +29,7 @@ Attention = Literal["auto", "sdpa", "eager", "flash_attention_2", "flash_attenti
 LoggerName = Literal["tensorboard", "csv", "trackio", "wandb"]
 Part = Literal["text_model", "embeddings", "connector", "vision_encoder", "head", "target", "lora"]
 BatchSize = Annotated[int, Bounds(1, 100_000)]
+MicroBatchSize = Annotated[int, Bounds(0, 100_000)]
 Workers = Annotated[int, Bounds(0, 1024)]
 LearningRate = Annotated[float, Bounds(0, 1000)]
 Level = Annotated[int, Bounds(0, 1_000_000)]
@@ -66,8 +67,25 @@ class BackboneConfig(LoadedBackboneConfig):
     name: Name = "tiny"
     """tiny, tiny-FAMILY (such as tiny-gemma3), a local folder or a Hub name. Not used with init_from."""
     options: dict[str, Any] = field(default_factory=dict)
-    """Options of the loader, such as {dtype: bfloat16}, {bits: 4}, {tiles: true} or {max_pixels: 1003520}; sizes of a tiny
-    model."""
+    """Options of the loader, such as {dtype: bfloat16}, {bits: 4} or {tiles: true}; sizes of a tiny model."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if moved := {"min_pixels", "max_pixels"} & self.options.keys():
+            name = min(moved)
+            raise ValueError(f"'backbone.options.{name}' is now 'image.{name}'.")
+
+
+@dataclass
+class ImageConfig(Keys):
+    """Sizes to which images are resized, for families that keep their shape (Qwen-VL)"""
+
+    group: ClassVar[str] = "image."
+
+    min_pixels: Natural = 0
+    """Fewest pixels of an image; 0: as the model or the checkpoint does."""
+    max_pixels: Natural = 0
+    """Most pixels of an image; 0: as the model or the checkpoint does."""
 
 
 @dataclass
@@ -158,6 +176,10 @@ class RLDataConfig(DataConfig):
     """Folder of native records with answers to train on instead of a task."""
     include_ids: Name | None = None
     """A file of eval.item_filter; only the items that it names are used, such as those that a base model fails."""
+    global_batch_size: BatchSize = 8
+    """Items of a batch of rollouts, over all devices."""
+    micro_batch_size: MicroBatchSize = 0
+    """Rollouts of one forward and backward pass on each device; 0: all of them."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -171,8 +193,11 @@ class DecoderDataConfig(DataConfig):
 
     folder: Name | None = None
     """Folder of native records to train on instead of a task."""
-    batch_size: BatchSize = 32
-    """Rows of a batch on each device."""
+    global_batch_size: BatchSize = 32
+    """Rows of an optimizer step, over all devices. Every part of the loss is a mean over all of them."""
+    micro_batch_size: MicroBatchSize = 0
+    """Rows of one forward and backward pass on each device; as many passes follow as data.global_batch_size needs. 0: one
+    pass."""
     streaming: bool = False
     """Read the shards of a packed folder during training; data.items (at most 2,000) then only give the statistics."""
     num_workers: Workers = 0
@@ -243,9 +268,6 @@ class OptimConfig(Keys):
     """muon: Muon for the matrices inside the network, AdamW for all other parameters. adamw: AdamW for all."""
     max_steps: Count = 1000
     """Number of optimizer steps."""
-    gradient_accumulation_steps: Count = 1
-    """Batches that make one optimizer step. In supervised training, every part of the loss is a mean over all their
-    examples."""
     lr: LearningRate = 5e-3
     """Peak learning rate; of Muon with name muon, of AdamW with name adamw."""
     adamw_lr: LearningRate = 2e-3

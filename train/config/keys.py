@@ -37,7 +37,9 @@ OLD_KEYS = {
     "data.rehearse": "data.replay_texts",
     "data.rehearse_rows": "data.replay_batch_size",
     "optim.steps": "optim.max_steps",
-    "optim.accumulate": "optim.gradient_accumulation_steps",
+    "data.batch_size": "data.global_batch_size",
+    "optim.accumulate": "data.micro_batch_size",
+    "optim.gradient_accumulation_steps": "data.micro_batch_size",
     "optim.other_lr": "optim.adamw_lr",
     "optim.warmup": "optim.warmup_steps",
     "optim.final": "optim.min_lr_ratio",
@@ -47,7 +49,8 @@ OLD_KEYS = {
     "rl.policy": "rl.latent_policy",
     "rl.policy_options": "rl.latent_policy_options",
     "rl.group": "rl.num_generations",
-    "rl.prompts": "rl.num_prompts",
+    "rl.prompts": "data.global_batch_size",
+    "rl.num_prompts": "data.global_batch_size",
     "rl.updates": "rl.num_iterations",
     "rl.max_new": "rl.max_completion_length",
     "rl.kl": "rl.beta",
@@ -58,7 +61,8 @@ OLD_KEYS = {
     "rl.dual": "rl.dual_clip",
     "rl.refill": "rl.dynamic_sampling",
     "rl.unfinished": "rl.mask_truncated_completions",
-    "rl.replay_rows": "rl.micro_batch_size",
+    "rl.replay_rows": "data.micro_batch_size",
+    "rl.micro_batch_size": "data.micro_batch_size",
     "rl.answer_with": "rl.answer_prefix",
     "rl.answer_room": "rl.answer_budget",
     "rl.latent_ratio": "rl.latent_importance_sampling_level",
@@ -88,6 +92,10 @@ def is_group(hint) -> bool:
 def is_open(hint) -> bool:
     """Whether a key holds keys of its own that a config does not fix, such as method.options."""
     return typing.get_origin(hint) is dict
+
+
+def is_list(hint) -> bool:
+    return typing.get_origin(hint) in (list, tuple)
 
 
 def is_text(hint) -> bool:
@@ -137,7 +145,7 @@ def check_keys(values: dict, config: type, where: str) -> None:
     if old:
         named = "; ".join(_explain_old_key(key, config) for key in old[:MOST_NAMED])
         more = f"; and {len(old) - MOST_NAMED} more, see docs/configuration.md" if len(old) > MOST_NAMED else ""
-        raise ValueError(f"{where}: {named}{more}.")
+        raise ValueError(f"{where}: {named}{more}.{_explain_batch(values)}")
     if unknown:
         raise ValueError(f"{where}: {explain_unknown_key(unknown[0], config)}")
 
@@ -170,6 +178,18 @@ def _explain_old_key(key: str, config: type) -> str:
     if new in hints_of(config):
         return f"'{key}' is now '{new}'"
     return f"'{key}' is now '{new}', a key of {_commands_with(new)}"
+
+
+def _explain_batch(values: dict) -> str:
+    """What batches of an earlier version are today, as an addition to an error; empty for values without one."""
+    data, optim = ({**(values.get(name) or {})} for name in ("data", "optim"))
+    rows, times = data.get("batch_size"), optim.get("gradient_accumulation_steps", optim.get("accumulate", 1))
+    if not isinstance(rows, int) or not isinstance(times, int):
+        return ""
+    return (
+        f" data.global_batch_size counts the rows of all devices and accumulated batches. On one device, these were "
+        f"data.global_batch_size: {rows * times} and data.micro_batch_size: {rows}."
+    )
 
 
 def _commands_with(key: str) -> str:

@@ -46,6 +46,14 @@ def check_machine(config) -> None:
         raise ValueError(f"devices={devices}: {what}. Set devices to {most} or less, or to auto.")
 
 
+def count_processes(config) -> tuple[int, int]:
+    """(processes on this machine, machines) that train together."""
+    if "LOCAL_WORLD_SIZE" in os.environ:
+        here = int(os.environ["LOCAL_WORLD_SIZE"])
+        return here, int(os.environ["WORLD_SIZE"]) // here
+    return 1 if config.devices == "auto" else config.devices, 1
+
+
 def check_loggers(names: list[str]) -> None:
     """Raises ValueError for a logger whose package is not installed."""
     for name in names:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, set_parsing_settings
+from jsonargparse import SUPPRESS, ActionConfigFile, ArgumentError, ArgumentParser, set_parsing_settings
 
 from latent_reason.values import check_plain, show
 
@@ -24,11 +24,13 @@ from .keys import (
     flatten,
     hints_of,
     is_group,
+    is_list,
     is_open,
     is_text,
     types_of,
 )
 from .machine import check_machine
+from .others import drop_others
 from .recipe_file import parse_yaml, read_recipe
 from .resuming import RECIPE, continued, folder_of, folder_to_resume
 
@@ -36,6 +38,8 @@ set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 Config = TypeVar("Config")
 HERE = "command line"
+NUMBER = r"\s*[-+]?\.?\d[\d._]*(e[-+]?\d+)?\s*"
+NUMBERS = re.compile(f"{NUMBER}(,{NUMBER})+")  # a list without brackets
 
 
 def parse_command_line(config: type[Config], description: str, argv: Sequence[str] | None = None) -> Config:
@@ -59,19 +63,34 @@ def answer_help(config: type, description: str) -> None:
 
 
 def parse(config: type[Config], argv: Sequence[str] = (), description: str = "") -> Config:
-    """The config of a command line: ``--config FILE`` and dotted keys (``--optim.max_steps 500``); later ones win.
+    """The config of a command line: ``--config FILE`` and dotted keys (``--optim.max_steps 500``); later ones win. A change
+    of method or task drops what a file says of the one before (:func:`drop_others`).
 
     Raises:
         ValueError, FileNotFoundError: one sentence on what is wrong where.
     """
-    parser = _parser(config, description)
-    try:
-        given = parser.parse_args(_plain_words(config, list(argv)), defaults=False).as_dict()
-    except ArgumentError as error:
-        raise ValueError(_explain(str(error), config, HERE)) from None
-    files = given.pop("config", None) or []
+    words = _plain_words(config, list(argv))
+    files = [word for word in words if isinstance(word, Recipe)]
+    given = later = _read_words(config, [word for word in words if not isinstance(word, Recipe)], description)
+    recipes: dict[str, str] = {}
+    for file in reversed(files):
+        values = read(file, config)
+        recipes[file] = json.dumps(drop_others(values, later, config))
+        later = _merged(values, later)
+    if files:
+        whole = [f"--values={recipes[word]}" if isinstance(word, Recipe) else word for word in words]
+        given = _read_words(config, whole, description)
     where = ", ".join(files) or HERE
     return _continued(config, given, where) if given.get("resume") else _make(config, given, where)
+
+
+def _read_words(config: type, words: list[str], description: str) -> dict:
+    """The nested values of the words of a command line. Raises ValueError."""
+    try:
+        given = _parser(config, description).parse_args(words, defaults=False).as_dict()
+    except ArgumentError as error:
+        raise ValueError(_explain(str(error), config, HERE)) from None
+    return {name: value for name, value in given.items() if name not in ("config", "values")}
 
 
 def _continued(config: type[Config], given: dict, where: str) -> Config:
@@ -100,7 +119,7 @@ def load(path: str | Path, config: type[Config], **changes) -> Config:
     for key, value in changes.items():
         changed = _nested(key.replace("__", "."), value)
         check_keys(changed, config, "load")
-        values = _merged(values, changed)
+        values = _merged(drop_others(values, changed, config), changed)
     return _make(config, values, str(path))
 
 
@@ -166,25 +185,21 @@ def _changed(config, made: type, changes: dict, where: str, fixed: set[str]):
     check_keys(changes, made, where)
     names = {field.name for field in dataclasses.fields(made)}
     values = {name: value for name, value in dataclasses.asdict(config).items() if name in names} | {"stages": []}
-    if changes.get("method", {}).get("name", config.method.name) != config.method.name:
-        values["method"]["options"] = {}  # another method has options of its own
+    values = drop_others(values, changes, made)
     return _build_whole(made, _merged(values, _typed(made, changes, where)), where)
 
 
 # -- jsonargparse ------------------------------------------------------------------------------------------------------
 @cache
 def _parser(config: type, description: str = "") -> ArgumentParser:
-    """The parser of a config, whose ``--config`` merges a recipe into what stands before it. To build one takes a tenth
-    of a second, and every stage and arm needs one."""
+    """The parser of a config, whose ``--values`` merges values as JSON into what stands before it. To build one takes a
+    tenth of a second, and every stage and arm needs one."""
 
-    class RecipeAction(ActionConfigFile):
+    class ValuesAction(ActionConfigFile):
         def __call__(self, parser, given, value, option_string=None):
-            is_file = not value.startswith("{")
-            for key, new in flatten(read(value, config) if is_file else json.loads(value), config):
+            for key, new in flatten(json.loads(value), config):
                 old = given.get(key)
                 given[key] = _merged(old, new) if isinstance(old, dict) and isinstance(new, dict) else new
-            if is_file:
-                given["config"] = [*(given.get("config") or []), value]
 
     parser = ArgumentParser(
         prog=f"python -m {config.command}",
@@ -195,23 +210,35 @@ def _parser(config: type, description: str = "") -> ArgumentParser:
         allow_abbrev=False,
         print_config=None,
     )
-    parser.add_argument("--config", action=RecipeAction, metavar="RECIPE", help="A YAML file; later keys change it.")
+    parser.add_argument("--config", metavar="RECIPE", help="A YAML file; later keys change it.")
+    parser.add_argument("--values", action=ValuesAction, help=SUPPRESS)
     parser.add_class_arguments(config, sub_configs=False)
     return parser
 
 
+class Recipe(str):
+    """The path of a recipe among the words of a command line."""
+
+
 def _plain_words(config: type, argv: list[str]) -> list[str]:
-    """A command line as jsonargparse takes it: a switch without a value is set to true, and options below a key such as
-    method.options become part of a recipe, which merges them to any depth."""
-    words, hints = [], hints_of(config)
+    """A command line as jsonargparse takes it, but for its recipes: a switch without a value is set to true, a list gets
+    its brackets, and options below a key such as method.options become values, which are merged to any depth."""
+    words: list[str] = []
+    hints = hints_of(config)
     while argv:
         word = argv.pop(0)
         key, equals, text = word.removeprefix("--").partition("=")
         has_value = equals or (argv and not argv[0].startswith("--"))
-        if any(is_open(hint) and key.startswith(f"{name}.") for name, hint in hints.items()) and has_value:
-            value = parse_yaml(text if equals else argv.pop(0), f"{HERE}: {key}")
+        if key == "config" and has_value:
+            words.append(Recipe(text if equals else argv.pop(0)))
+        elif any(is_open(hint) and key.startswith(f"{name}.") for name, hint in hints.items()) and has_value:
+            text = text if equals else argv.pop(0)
+            value = parse_yaml(f"[{text}]" if NUMBERS.fullmatch(text) else text, f"{HERE}: {key}")
             check_plain(value, key)
-            words += ["--config", json.dumps(_nested(key, value))]
+            words += ["--values", json.dumps(_nested(key, value))]
+        elif is_list(hints.get(key)) and has_value:
+            text = (text if equals else argv.pop(0)).strip()
+            words.append(f"--{key}={text if text.startswith('[') else f'[{text}]'}")
         else:
             if key in hints and not is_text(hints[key]) and has_value:
                 _check_word(text if equals else argv[0], key)

@@ -21,7 +21,7 @@ CHANGEABLE = {
     "eval_steps",
     "save_steps",
     "save_total_limit",
-    "optim.gradient_accumulation_steps",
+    "data.micro_batch_size",
 }
 
 Config = TypeVar("Config")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from latent_reason.values import Bounds, Count, Name, Natural, Share, Weight
 
-from .groups import BatchSize, Keys
+from .groups import Keys
 
 RewardWeight = Annotated[float, Bounds(-1_000_000, 1_000_000)]
 PERTURBATIONS = ("necessity", "robustness", "entropy")
@@ -20,8 +20,6 @@ class RLConfig(Keys):
     group: ClassVar[str] = "rl."
 
     # rollouts
-    num_prompts: BatchSize = 8
-    """Items of a batch on each device."""
     num_generations: Annotated[int, Bounds(1, 100_000)] = 8
     """Rollouts of each item; rewards are compared within these."""
     num_slots: Natural = 0
@@ -55,7 +53,7 @@ class RLConfig(Keys):
     mask_truncated_completions: bool = False
     """Leave rollouts that ran out of budget out of the loss and of the statistics of their group."""
     dynamic_sampling: Annotated[int, Bounds(0, 1000)] = 0
-    """Up to this many times num_prompts more items replace items whose rollouts all earn the same (DAPO)."""
+    """Up to this many times data.global_batch_size more items replace items whose rollouts all earn the same (DAPO)."""
     difficulty_weighting: bool = False
     """Weight advantages by how seldom the level is solved."""
     max_token_weight: Weight = 0.0
@@ -64,8 +62,6 @@ class RLConfig(Keys):
     # updates
     num_iterations: Count = 1
     """Optimizer steps on each batch of rollouts."""
-    micro_batch_size: Natural = 0
-    """Rollouts of one forward and backward pass; 0: all."""
     dual_clip: Weight = 0.0
     """Bound of the loss of a bad action, in advantages; 0: none."""
     beta: Weight = 0.0
@@ -140,11 +136,6 @@ have the same norm, a moving average."""
             raise ValueError(
                 "rl.completions_per_trajectory: all rollouts of an item would share their sketches, so that no sketch "
                 "is compared with another. Set a smaller number."
-            )
-        if self.evidence_triples and self.num_prompts < 3:
-            raise ValueError(
-                f"rl.evidence_triples gives each item three times, so rl.num_prompts={self.num_prompts} is too few. "
-                "Set it to 3 or more."
             )
         if not any(self.rewards.values()):
             what = "has no weight but 0" if self.rewards else "is empty"

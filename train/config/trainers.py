@@ -10,6 +10,7 @@ from latent_reason.values import Bounds, Count, Name, Natural, Seed, Weight, sho
 from .groups import (
     BackboneConfig,
     DecoderDataConfig,
+    ImageConfig,
     Keys,
     LoadedBackboneConfig,
     LoggerName,
@@ -86,6 +87,7 @@ class ModelConfig(RunConfig):
 
     trainable: list[Part] = field(default_factory=lambda: ["text_model", "embeddings", "head"])
     """Parts whose parameters train; all others are frozen."""
+    image: ImageConfig = field(default_factory=ImageConfig)
 
 
 @dataclass

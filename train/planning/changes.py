@@ -48,10 +48,7 @@ def recompute(config) -> dict[str, Any]:
 
 def shrink_batches(config) -> dict[str, Any]:
     """One row a batch, and as many more batches."""
-    if isinstance(config, RLTrainingConfig):
-        return {} if config.rl.micro_batch_size == 1 else {"rl.micro_batch_size": 1}
-    size, times = config.data.batch_size, config.optim.gradient_accumulation_steps
-    return {} if size == 1 else {"data.batch_size": 1, "optim.gradient_accumulation_steps": size * times}
+    return {} if config.data.micro_batch_size == 1 else {"data.micro_batch_size": 1}
 
 
 def shard(config) -> dict[str, Any]:

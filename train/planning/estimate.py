@@ -11,6 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.device_mesh import init_device_mesh
 
 from .. import sharding
+from ..batch_sizes import accumulation_steps, check_batch_sizes, with_micro_batch
 from ..config import RLTrainingConfig, SFTConfig
 from ..lit_modules import SFTModule, parameter_table
 from ..trainer import set_precision
@@ -81,7 +82,7 @@ def estimate(config: SFTConfig | RLTrainingConfig, gpus: int = 1, name: str | No
     """The needs of a config.
 
     Args:
-        gpus: devices that share sharded weights.
+        gpus: devices that share the global batch, and sharded weights.
         name: a backbone in place of the config's or of its checkpoint's.
         length: positions of an example; 0: as many as the data have.
 
@@ -92,6 +93,9 @@ def estimate(config: SFTConfig | RLTrainingConfig, gpus: int = 1, name: str | No
         raise ValueError("precision=64-true is for tests and is not planned. Set 32-true.")
     if config.fsdp:
         sharding.make_strategy(config, gpus)  # refuses groups that do not come out even
+    check_batch_sizes(config, gpus)
+    if isinstance(config, SFTConfig):
+        config = with_micro_batch(config, gpus)
     processes = max(2, gpus) if config.fsdp else gpus  # what is gathered cannot be seen in one, and is the same in two
     with process_group(processes if config.fsdp else 0):
         mode = FakeTensorMode(allow_non_fake_inputs=True)
@@ -103,11 +107,12 @@ def estimate(config: SFTConfig | RLTrainingConfig, gpus: int = 1, name: str | No
         accountant.add_module(reasoner, "weights")
         with accountant, accountant.phase("setup", "batch"):
             if isinstance(config, RLTrainingConfig):
-                work = rollouts.policy_work(config, reasoner, name, mode)
+                work = rollouts.policy_work(config, reasoner, name, mode, gpus)
             else:
                 options = sharding.ShardingOptions.of(config, objective)
                 module = SFTModule(reasoner, objective, config.optim, options)
-                work = step.supervised_work(config, module, step.longest_batch(config, module, length))
+                times = accumulation_steps(config, gpus)
+                work = step.supervised_work(module, step.longest_batch(config, module, length), times)
             sharding.check_supported(config, reasoner, objective)
             with accountant.phase("setup", "weights"):
                 set_precision(work.module, config.precision)

@@ -18,6 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from latent_reason.errors import cli_errors
 
 from .. import sharding
+from ..batch_sizes import accumulation_steps
 from ..config import RLTrainingConfig, SFTConfig
 from ..lit_modules import SFTModule, set_trainable
 from ..model_setup import build_objective, prepare_model
@@ -44,9 +45,9 @@ def real_work(config: SFTConfig | RLTrainingConfig) -> step.Work:
     if reasoner.target is not None:
         reasoner.target.standardizer.fitted.fill_(True)
     if isinstance(config, RLTrainingConfig):
-        return rollouts.policy_work(config, reasoner.train(), None, FakeTensorMode())
+        return rollouts.policy_work(config, reasoner.train(), None, FakeTensorMode(), 1)
     module = SFTModule(reasoner.train(), objective, config.optim, sharding.ShardingOptions.of(config, objective))
-    return step.supervised_work(config, module, step.longest_batch(config, module))
+    return step.supervised_work(module, step.longest_batch(config, module), accumulation_steps(config, 1))
 
 
 def take_step(work: step.Work, optimizer, config: SFTConfig | RLTrainingConfig) -> None:

@@ -26,7 +26,7 @@ from latent_reason.objectives.objective import Objective
 
 from ..config import ModelConfig, complete
 from ..lit_modules import set_trainable
-from ..model_setup import build_objective, check_bits, import_plugins, prepare_backbone
+from ..model_setup import build_objective, check_bits, import_plugins, prepare_backbone, set_limits
 from ..traces import corpus
 from .simulation import without_values
 
@@ -49,6 +49,7 @@ def build_model(config: ModelConfig, mode: FakeTensorMode, name: str | None = No
     else:
         options = getattr(config.backbone, "options", {"dtype": "float32"} if config.fsdp else {})
         backbone = build_backbone(config, name or config.backbone.name, options)
+    set_limits(backbone, config)
     reasoner = methods.build_method(config.method.name, backbone, **config.method.options)
     if adapter:
         adapters.add(reasoner, **adapter)
@@ -76,11 +77,9 @@ def build_saved_backbone(config: ModelConfig) -> tuple[Backbone, dict[str, Any] 
         backbone.set_latent_positions(config.backbone.latent_positions)
         return backbone, None
     own, base = folder / "backbone", described.get("base")
-    wanted = getattr(config.backbone, "options", {})
-    limits = {key: wanted[key] for key in ("min_pixels", "max_pixels") if wanted.get(key)}
     if base is None:
-        return build_backbone(config, str(own), limits), None
-    options = limits | {key: described[key] for key in ("dtype", "bits") if described.get(key)}
+        return build_backbone(config, str(own), {}), None
+    options = {key: described[key] for key in ("dtype", "bits") if described.get(key)}
     backbone = build_backbone(config, str(own / adapters.BASE) if base == adapters.BASE else base, options, own)
     if base == adapters.BASE:
         backbone.forget_name()
@@ -127,8 +126,6 @@ def build_backbone(config: ModelConfig, name: str, options: dict[str, Any], file
     backbone = kind(model, tokenizer, processor, config.backbone.latent_positions, name=name, bits=options.get("bits"))
     if options.get("tiles") is not None:
         backbone.set_tiling(options["tiles"])
-    if options.get("min_pixels") or options.get("max_pixels"):
-        backbone.set_pixel_limits(options.get("min_pixels"), options.get("max_pixels"))
     return backbone
 
 

@@ -24,8 +24,10 @@ from .model import build_model
 from .step import EXAMPLES, Decoding, Work
 
 
-def policy_work(config: RLTrainingConfig, reasoner: LatentReasoner, name: str | None, mode: FakeTensorMode) -> Work:
-    """The update of a config on its longest prompts. Windows of a latent policy count as its whole chain; ``name`` and
+def policy_work(
+    config: RLTrainingConfig, reasoner: LatentReasoner, name: str | None, mode: FakeTensorMode, processes: int
+) -> Work:
+    """The update of one of so many processes on the longest prompts of a config. Windows of a latent policy count as its whole chain; ``name`` and
     ``mode`` are those of the model, for a reference beside it. Raises ValueError as a run does."""
     check_supported(config)
     options = {key: value for key, value in config.rl.latent_policy_options.items() if key not in ("window", "rank")}
@@ -34,10 +36,10 @@ def policy_work(config: RLTrainingConfig, reasoner: LatentReasoner, name: str | 
     reference = None
     if config.rl.beta or config.rl.latent_beta or config.rl.latent_anchor:
         reference = build_model(config, mode, name)[0].requires_grad_(False).eval()
-    module = RLModule(reasoner, task, config, reference)
+    module = RLModule(reasoner, task, config, reference, processes=processes)
     items = [task[index] for index in islice(task.indices(EXAMPLES), EXAMPLES)]
-    rows = config.rl.num_prompts * config.rl.num_generations
-    size = min(rows, config.rl.micro_batch_size or rows)
+    rows = module.sampler.num_prompts * config.rl.num_generations
+    size = min(rows, config.data.micro_batch_size or rows)
     traces = [task.trace(item, module.sampler.mode) for item in items]
     traces = sorted(traces, key=lambda t: len(reasoner.processor.encode(t, generate=True).ids), reverse=True)
     traces = [traces[0]] * size
@@ -46,7 +48,7 @@ def policy_work(config: RLTrainingConfig, reasoner: LatentReasoner, name: str | 
     experience = experience_of(rollout, traces, examples, module.sampler.steps)
     losses = [(lambda: module.loss(experience)[0], -(-rows // size))]
     if config.rl.sft_coef:
-        gold, shares = module.gold_batch(items[: config.rl.num_prompts])
+        gold, shares = module.gold_batch(items[: module.sampler.num_prompts])
         losses.append((lambda: next(module.losses([], gold, shares, 0, [])), 1))
     length = rollout.prompt.ids.shape[1] + rollout.ids.shape[1]
     latents = int((rollout.token_type[0] == LATENT).sum())

@@ -75,9 +75,8 @@ class Measured:
     whole: int
 
 
-def supervised_work(config: SFTConfig, module: SFTModule, batch: MixedBatch) -> Work:
-    """The work of a config whose batches are all like this one."""
-    times = config.optim.gradient_accumulation_steps
+def supervised_work(module: SFTModule, batch: MixedBatch, times: int) -> Work:
+    """The work of a step that accumulates the gradients of so many batches like this one."""
     counts = {name: n * times for name, n in count_batch(batch).items()}
 
     def compute_loss() -> torch.Tensor:
@@ -89,7 +88,7 @@ def supervised_work(config: SFTConfig, module: SFTModule, batch: MixedBatch) -> 
 def longest_batch(config: SFTConfig, module: SFTModule, length: int = 0) -> MixedBatch:
     """A batch of the longest examples of a config, or of examples of ``length`` positions. Raises ValueError as the data
     do."""
-    reasoner, size = module.reasoner, config.data.batch_size
+    reasoner, size = module.reasoner, config.data.micro_batch_size or config.data.global_batch_size
     has_frozen_encoder = not {"vision_encoder", "connector"} & set(config.trainable)
     items = min(config.data.items, max(size, EXAMPLES))
     some = replace(config.data, items=items, val_items=0, cache=None, feature_cache_gb=0.0)  # encode one batch only

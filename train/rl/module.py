@@ -21,6 +21,7 @@ from latent_reason.objectives.rollout_states import rollout_states
 from latent_reason.tasks import Item
 
 from .. import sharding
+from ..batch_sizes import rows_per_process
 from ..config import RLConfig, RLTrainingConfig
 from ..lit_modules import TrainingModule
 from ..model_setup import build_objective
@@ -48,17 +49,18 @@ class RLModule(TrainingModule):
     """Policy optimization of a reasoner on items of a task. Optimization is manual: a batch of rollouts takes one
     backward pass for each micro batch, and may take several optimizer steps."""
 
-    def __init__(self, reasoner, task, config: RLTrainingConfig, reference=None, decoder=None):
+    def __init__(self, reasoner, task, config: RLTrainingConfig, reference=None, decoder=None, processes: int = 1):
+        """``processes`` share the items of a batch."""
         sft = build_objective(config, reasoner, decoder)
         super().__init__(config.optim, sharding.ShardingOptions.of(config, sft))
         self.automatic_optimization = False
         self.reasoner, self.config = reasoner, config
         self.sft = sft  # its loss on gold traces of rl.sft_items
         objective = replace(policy_gradient.OBJECTIVES[config.rl.loss_type], dual=config.rl.dual_clip or None)
-        self.sampler = RolloutSampler(reasoner, task, config, objective, reference, decoder)
+        num_prompts = rows_per_process(config, processes)
+        self.sampler = RolloutSampler(reasoner, task, config, objective, num_prompts, reference, decoder)
         self.counts = self.sampler.counts
         self.num_skipped = self.num_tokens = 0
-        self.num_accumulated = 0  # batches since the last optimizer step
         self.grad_norm: torch.Tensor | None = None  # at the last optimizer step
         self.balance: float | None = None  # weight at which latents and text have gradients of the same norm
 
@@ -124,8 +126,8 @@ class RLModule(TrainingModule):
             name: sum(batch[name] for batch in metrics if name in batch) / sum(name in batch for batch in metrics)
             for name in sorted({name for batch in metrics for name in batch})
         }
-        self.log_dict(means | {"num_tokens": float(self.num_tokens)}, batch_size=self.rl.num_prompts)
-        self.log("train/reward", means["reward"], prog_bar=True, batch_size=self.rl.num_prompts)
+        self.log_dict(means | {"num_tokens": float(self.num_tokens)}, batch_size=self.sampler.num_prompts)
+        self.log("train/reward", means["reward"], prog_bar=True, batch_size=self.sampler.num_prompts)
 
     # -- updates ---------------------------------------------------------------------------------------------------
     def training_step(self, items, index):
@@ -213,17 +215,12 @@ class RLModule(TrainingModule):
             )
 
     def update(self, losses: Iterable[torch.Tensor]) -> None:
-        """One backward pass for each loss, before the next loss is computed. The gradients add up. Every
-        ``gradient_accumulation_steps`` calls take one optimizer step."""
+        """One optimizer step: one backward pass for each loss, before the next loss is computed. The gradients add up."""
         optimizer = self.optimizers()
-        if not self.num_accumulated:
-            optimizer.zero_grad()
+        optimizer.zero_grad()
         for loss in losses:
             self.monitor.add_loss(loss)
-            self.manual_backward(loss / self.optim.gradient_accumulation_steps)
-        self.num_accumulated = (self.num_accumulated + 1) % self.optim.gradient_accumulation_steps
-        if self.num_accumulated:
-            return
+            self.manual_backward(loss)
         optimizer.step()
         self.log("train/grad_norm", self.grad_norm)
         self.lr_schedulers().step()
@@ -269,7 +266,7 @@ class RLModule(TrainingModule):
         self.sampler.load_counters(values["batches"], values["pass_rates"], values["failed_rewards"])
 
     def has_ended_step(self, batch_index):
-        return not self.num_accumulated
+        return True
 
     def teacher(self):
         return self.sft.teacher_module(self.reasoner), self.sft.has_moving_teacher
@@ -304,7 +301,7 @@ class RLModule(TrainingModule):
         rows = (experience.rollout.token_type != PAD).sum(1).argsort().tolist()
         if self.reference is None and not self.rl.perturbations:
             rows = [row for row in rows if abs(float(experience.advantages[row])) > MIN_ADVANTAGE]
-        size = self.rl.micro_batch_size or max(len(rows), 1)
+        size = self.config.data.micro_batch_size or max(len(rows), 1)
         return [experience.select(rows[start : start + size], self.reasoner) for start in range(0, len(rows), size)]
 
     def losses(

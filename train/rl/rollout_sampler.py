@@ -52,6 +52,7 @@ class RolloutSampler:
     """Samples rollouts of a reasoner on items of a task, with ``rl.num_generations`` for each item.
 
     Attributes:
+        num_prompts: items of a batch of rollouts on this process.
         policy: how latents are sampled; None for a method that does not sketch.
         pass_rates: how often the items of each level are solved.
         last: the rollouts of the last batch.
@@ -60,8 +61,16 @@ class RolloutSampler:
     """
 
     def __init__(
-        self, reasoner, task, config: RLTrainingConfig, objective: PolicyObjective, reference=None, decoder=None
+        self,
+        reasoner,
+        task,
+        config: RLTrainingConfig,
+        objective: PolicyObjective,
+        num_prompts: int,
+        reference=None,
+        decoder=None,
     ):
+        self.num_prompts = num_prompts
         self.reasoner, self.task, self.config, self.rl, self.objective = reasoner, task, config, config.rl, objective
         self.mode, self.policy = mode_of(config.method.name), build_policy(reasoner, config, task)
         rewards.check_weights(config.rl.rewards, config.rl.process_rewards == "all")
@@ -201,7 +210,7 @@ class RolloutSampler:
         With ``dynamic_sampling``, items are tried until ``num_prompts`` groups have a gradient. The sampler
         ``pass_rate`` then takes more items at once, by the recent share of groups without a gradient.
         """
-        n, g = self.rl.num_prompts, self.rl.num_generations
+        n, g = self.num_prompts, self.rl.num_generations
         kept, metrics, unsolved, start = [], [], [], 0
         factor = self.pass_rates.oversampling if self.rl.dynamic_sampling and self.rl.sampler == "pass_rate" else 1
         while start < len(items) and sum(len(x.traces) for x in kept) < n * g:

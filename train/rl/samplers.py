@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from latent_reason.tasks import Item
 
+from ..batch_sizes import TRIPLE, rows_per_process
 from ..config import RLTrainingConfig
 from ..traces import kept
 from .evidence_triples import make_triple
@@ -165,6 +166,7 @@ class PromptData(L.LightningDataModule):
     def __init__(self, task, config: RLTrainingConfig, pass_rates: PassRates, is_validated: bool = True):
         super().__init__()
         self.task, self.config, self.pass_rates = task, config, pass_rates
+        self.data = config.data
         self.rows = {"val": [0] if is_validated else []}
 
     def indices(self) -> list[int]:
@@ -188,7 +190,8 @@ class PromptData(L.LightningDataModule):
             sampler = PassRateSampler(self.pass_rates, levels, self.config.seed, rank, world)
         else:
             sampler = ShuffledSampler(len(indices), self.config.seed, rank, world)
-        size = (rl.num_prompts // 3 if rl.evidence_triples else rl.num_prompts) * (1 + rl.dynamic_sampling)
+        num_prompts = rows_per_process(self.config, world)
+        size = (num_prompts // TRIPLE if rl.evidence_triples else num_prompts) * (1 + rl.dynamic_sampling)
         size = min(size, -(-len(indices) // world))
         return PromptBatches(sampler, size, lambda numbers: self.items([indices[number] for number in numbers]))
 

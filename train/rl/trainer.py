@@ -16,8 +16,9 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from .. import sharding
+from ..batch_sizes import check_batch_sizes, launched
 from ..callbacks import Alarms, Dependence, RolloutPanel, SketchPanel
-from ..config import RLTrainingConfig, complete
+from ..config import RLTrainingConfig, complete, stages_of
 from ..model_setup import build_objective, choose_attention, freeze_all_but, prepare_model
 from ..traces import make_task
 from ..trainer import console, fit, make_saver, run_training, train_stages
@@ -30,7 +31,8 @@ from .samplers import PromptData
 
 def train(config: RLTrainingConfig, folder: Path):
     """Train a config into a folder, stage by stage; returns (reasoner, decoder). The checkpoint is ``folder/model``."""
-    check_supported(config)
+    for stage in stages_of(config):
+        check_supported(stage)
     config = complete(config)  # all stages have the options of the checkpoint that the first starts from
     ref_model = config.rl.ref_model or config.init_from  # the same in all stages
     return train_stages(replace(config, rl=replace(config.rl, ref_model=ref_model)), folder, train_stage)
@@ -43,11 +45,7 @@ def check_supported(config: RLTrainingConfig) -> None:
             "init_from: reinforcement learning starts from a model that solves some items. Set --init_from "
             "checkpoints/NAME/model."
         )
-    if config.rl.num_iterations > 1 and config.optim.gradient_accumulation_steps > 1:
-        raise ValueError(
-            "rl.num_iterations takes several optimizer steps for one batch, optim.gradient_accumulation_steps takes one "
-            "step for several batches. Set one of them to 1."
-        )
+    check_batch_sizes(config, launched(config))
     if config.lora.dropout:
         raise ValueError("lora.dropout: rollouts and their replay must use the same weights. Set it to 0.")
     if config.precision == "bf16-true":
@@ -78,7 +76,7 @@ def train_stage(config: RLTrainingConfig, folder: Path):
         )
     freeze_all_but(reasoner, config.trainable)
     task = load_records(config) if config.data.folder else make_task(config.data, "train")
-    module = RLModule(reasoner, task, config, reference, decoder)
+    module = RLModule(reasoner, task, config, reference, decoder, launched(config))
     check_fsdp(config, module)
     may_drift = (
         reasoner.can_sketch and "head" in config.trainable and len(config.trainable) > 1 and not config.rl.sft_coef

@@ -31,6 +31,7 @@ from ...files import atomic_folder, atomic_write_json
 from ...folders import check_file
 from ...imports import is_dotted_path
 from ...model import adapters
+from ...model.limits import NOTE, InputLimits
 from ...visualization.storyboard import DecodedTrace, draw_storyboard
 from .. import model_card, parts
 from ..config_file import CONFIG_FILE, FORMAT
@@ -53,11 +54,17 @@ SHOWN, ROOM = 3, 400  # items with sketches on a card, and the positions an answ
 
 
 def export(
-    run: str | Path, folder: str | Path, *, merge_lora: bool = False, max_shard_size: str = "5GB", records: bool = False
+    run: str | Path,
+    folder: str | Path,
+    *,
+    merge_lora: bool = False,
+    max_shard_size: str = "5GB",
+    records: bool = False,
+    limits: InputLimits | None = None,
 ) -> Path:
     """Write the checkpoint of a run, with all that is known of it, into a new folder. Where the run holds no
     ``sketches.png``, some are drawn: on items of the task it was trained on, or, if they may be shown (``records``), on
-    the records.
+    the records. ``limits`` of pixels and positions take the place of those of the run.
 
     Raises:
         FileNotFoundError, ValueError: the run holds no whole checkpoint, no adapter to merge, or one whose base has no
@@ -75,6 +82,9 @@ def export(
         )
     with atomic_folder(folder) as new:
         reasoner, decoder = checkpoint.load(source, device="cpu")
+        if limits is not None:
+            limits.apply_to(reasoner.backbone)
+            known["notes"] = known.get("notes", {}) | {NOTE: InputLimits.of(reasoner.backbone).to_json()}
         if merge_lora and reasoner.backbone.adapter is None:
             raise ValueError(f"'{run}' has no adapter to merge. Leave --merge-lora out.")
         if merge_lora:

@@ -49,6 +49,7 @@ class Backbone(nn.Module, ABC):
         self.set_latent_positions(latent_positions)
         self.name = name  # the folder or Hub name it was loaded from; None: it belongs to its checkpoint alone
         self.bits = bits  # bits of a text weight, where weights are quantized
+        self.length_limit: int | None = None  # most positions of a row, where that is less than the stock model's
         self.set_adapter(None)
 
     def set_latent_positions(self, latent_positions: str) -> None:
@@ -267,9 +268,18 @@ class Backbone(nn.Module, ABC):
         )
 
     @property
+    def pixel_limits(self) -> tuple[int, int] | None:
+        """Fewest and most pixels of an image; None for a family that resizes images to one size."""
+        return None
+
+    def set_max_length(self, max_length: int) -> None:
+        """Take rows of at most so many positions."""
+        self.length_limit = max_length
+
+    @property
     def max_length(self) -> int:
-        """The most positions of a row that the text model has seen in its training, as its config says."""
-        return self.model.config.get_text_config().max_position_embeddings
+        """The most positions of a row: as set, or as the text model has seen in its training, as its config says."""
+        return self.length_limit or self.model.config.get_text_config().max_position_embeddings
 
     # -- weights ------------------------------------------------------------------------------------------------------
     @property

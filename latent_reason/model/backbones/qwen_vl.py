@@ -49,6 +49,10 @@ class QwenVL(Backbone):
             )
         self.image_processor.size = {"shortest_edge": shortest, "longest_edge": longest}
 
+    @property
+    def pixel_limits(self) -> tuple[int, int]:
+        return self.image_processor.size["shortest_edge"], self.image_processor.size["longest_edge"]
+
     def token_grid(self, image: PILImage.Image) -> tuple[int, int]:
         size = self.image_processor.size
         h, w = smart_resize(

@@ -1,0 +1,55 @@
+"""What can be known of a run before any of it is trained. Every stage is checked before the first one begins."""
+
+from __future__ import annotations
+
+from latent_reason import checkpoint, methods
+from latent_reason.data import native, texts
+
+from .batch_sizes import check_batch_sizes
+from .config import ModelConfig, RunConfig, stages_of
+from .lit_modules import check_trainable
+from .traces import kept, make_task
+
+
+def check_run(config: RunConfig, processes: int) -> None:
+    """Check every stage of a config for so many processes.
+
+    Raises:
+        ValueError, FileNotFoundError: what a stage could not begin with; names the stage.
+    """
+    stages = stages_of(config) if hasattr(config, "stages") else [config]
+    for number, stage in enumerate(stages, 1):
+        where = f"stage {number}: " if stages[1:] else ""
+        try:
+            check_stage(stage, processes)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{where}{error}") from None
+        except ValueError as error:
+            raise ValueError(f"{where}{error}") from None
+
+
+def check_stage(config: RunConfig, processes: int) -> None:
+    """Check the batch sizes, the method's options, the parts that train, and the task or the files of a config. Raises as
+    :func:`check_run`."""
+    check_batch_sizes(config, processes)
+    if isinstance(config, ModelConfig):
+        methods.check_options(config.method.name, config.method.options)
+        if config.lora.rank or not config.init_from:  # an adapter may also be that of the checkpoint
+            check_trainable(config.trainable, has_adapter=config.lora.rank > 0)
+    check_items(config)
+    others = getattr(config, "teacher", None), getattr(getattr(config, "rl", None), "ref_model", None)
+    for folder in filter(None, (config.init_from, *others)):
+        checkpoint.read_config(folder)
+
+
+def check_items(config: RunConfig) -> None:
+    """Check that the records are there, or that the task takes its options and levels."""
+    data = config.data
+    if getattr(data, "folder", None):
+        native.list_files(data.folder)
+    else:
+        make_task(data, "train")
+        if getattr(data, "include_ids", None):
+            kept(data, 1)
+    if getattr(data, "replay_texts", None):
+        texts.lines(data.replay_texts)
