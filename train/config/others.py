@@ -6,8 +6,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from latent_reason import tasks
-
 from .keys import types_of
 
 OF_RECORDS = ("folder", "streaming", "num_workers")
@@ -25,6 +23,8 @@ def drop_others(values: dict, changes: dict, config: type) -> dict:
         values = _in_all(values, "method", "name", _without_options)
     is_other = task != (_find(values, "data.task") or _default(config, "data.task"))
     if task and (is_other or _find(values, "data.folder")):
+        from latent_reason import tasks  # not with this module, which every --help loads
+
         values = _in_all(values, "data", "task", partial(_for_task, task))
         levels = _find(values, "data.levels") or _default(config, "data.levels")
         levels = levels if _takes(task, level=levels) else list(tasks.task_class(task).trained)
@@ -70,6 +70,8 @@ def _without_options(method: dict) -> dict:
 
 def _for_task(name: str, data: dict) -> dict:
     """The keys of data without those of records, and without options and levels that a task does not take."""
+    from latent_reason import tasks
+
     kept = {key: value for key, value in data.items() if key not in OF_RECORDS}
     if isinstance(kept.get("options"), dict):
         known = tasks.options(name) if name in tasks.names() else ()
@@ -81,6 +83,8 @@ def _for_task(name: str, data: dict) -> dict:
 
 def _takes(name: str, **options: Any) -> bool:
     """Whether a task can be made with some options; of a task outside of this package that is not known."""
+    from latent_reason import tasks
+
     if name not in tasks.names():
         return True
     try:
