@@ -15,7 +15,9 @@ if __name__ == "__main__":
 
 from pathlib import Path
 
-from latent_reason import checkpoint
+from lightning.pytorch.callbacks import Callback
+
+from latent_reason import checkpoint, methods
 from latent_reason.model.reasoner import LatentReasoner
 from latent_reason.objectives import feedback
 from latent_reason.objectives.objective import Objective
@@ -24,11 +26,14 @@ from . import sharding
 from .batch_sizes import launched, with_micro_batch
 from .callbacks import SketchPanel
 from .data import TraceData
+from .held_out import HeldOutRecords
 from .lit_modules import SFTModule
 from .model_setup import build_objective, choose_attention, freeze_all_but, prepare_model
 from .shared_examples import Peers
 from .traces import make_task, mode_of
 from .trainer import console, fit, make_saver, run_training, train_stages
+
+MAX_RECORDS_SHOWN = 8
 
 
 def train(config: SFTConfig, folder: Path):
@@ -63,11 +68,7 @@ def train_stage(config: SFTConfig, folder: Path):
     match_norms(reasoner, objective, data, config)
 
     module = SFTModule(reasoner, objective, config.optim, sharding.ShardingOptions.of(config, objective))
-    panels = []
-    if not config.data.folder:
-        panels.append(
-            SketchPanel(reasoner, decoder, make_task(config.data, "val"), max(4, config.data.val_items), folder)
-        )
+    panels = make_panels(config, reasoner, decoder, folder)
     fit(config, module, data, folder, make_saver(config, reasoner, decoder), panels)
     data.release()
     return reasoner.eval(), decoder
@@ -111,6 +112,19 @@ def load_teacher(objective: Objective, config: SFTConfig) -> None:
     objective.set_teacher(teacher)
 
 
+def make_panels(config: SFTConfig, reasoner: LatentReasoner, decoder, folder: Path) -> list[Callback]:
+    """What is decoded of held-out items at every validation. Of records, a few suffice to see sketches; an answer may be
+    twice as long as the longest gold answer."""
+    data = config.data
+    if not data.folder:
+        return [SketchPanel(reasoner, decoder, make_task(data, "val"), max(4, data.val_items), folder)]
+    records = HeldOutRecords(data.folder, min(MAX_RECORDS_SHOWN, data.val_items))
+    if not records:
+        return []
+    longest = 2 * records.longest_answer(reasoner)
+    return [SketchPanel(reasoner, decoder, records, len(records), folder, max_new=longest)]
+
+
 def check_swapped_images(reasoner: LatentReasoner, objective: Objective, config: SFTConfig) -> None:
     """Raises ValueError where images are swapped and no target latents say how to continue."""
     has_targets = objective.uses_target(reasoner) and objective.latent_input == "teacher"
@@ -124,8 +138,11 @@ def main() -> None:
     if done := run_training(train, SFTConfig, __doc__):
         config, folder = done
         model, records = folder / "model", config.data.folder
+        can_sketch = methods.load(config.method.name).MODE in ("mixed", "vision")
         following = (
             f"eval.probe {model} --folder {records} --out {folder / 'probe.json'}"
+            if records and can_sketch
+            else f"eval.answers {model} {records} --out {folder / 'answers.json'}"
             if records
             else f"eval.run {model} --tasks {config.data.task} --out {folder / 'eval.json'}"
         )
