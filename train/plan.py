@@ -33,6 +33,7 @@ from latent_reason.values import Bounds, Count, Natural, Positive, argument
 
 from .config import RLTrainingConfig, SFTConfig, parse, stages_of
 from .config.recipe_file import read_recipe
+from .memory import gpu_here
 from .planning.changes import change, changes_for, command_line
 from .planning.devices import DEVICES
 from .planning.estimate import GIB, estimate
@@ -108,14 +109,6 @@ def dry_run(config: Config, gpus: int) -> None:
         raise ValueError(
             f"{most:.1f} GiB do not fit into the {target.memory:g} GiB of this GPU. See what to change above."
         )
-
-
-def gpu_here(accelerator: str) -> tuple[str, float] | None:
-    """(name, GiB) of the GPU of this machine; None without one, and for a run that does not use it."""
-    if not torch.cuda.is_available() or accelerator not in ("auto", "gpu", "cuda"):
-        return None
-    found = torch.cuda.get_device_properties(0)
-    return found.name, round(found.total_memory / GIB, 1)
 
 
 def read_config(recipe: str, words: Sequence[str]) -> Config:

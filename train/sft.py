@@ -28,6 +28,7 @@ from .callbacks import SketchPanel
 from .data import TraceData
 from .held_out import HeldOutRecords
 from .lit_modules import SFTModule
+from .memory import check_memory
 from .model_setup import build_objective, choose_attention, freeze_all_but, prepare_model
 from .shared_examples import Peers
 from .traces import make_task, mode_of
@@ -51,6 +52,7 @@ def train_stage(config: SFTConfig, folder: Path):
         load_teacher(objective, config)
     check_swapped_images(reasoner, objective, config)
     freeze_all_but(reasoner, config.trainable)
+    check_memory(reasoner, config)
     sharding.check_supported(config, reasoner, objective)
     has_frozen_encoder = not {"vision_encoder", "connector"} & set(config.trainable)
     data = TraceData(

@@ -64,7 +64,9 @@ class SelectedPatches(VisionTokens):
     @property
     def teacher(self) -> torch.nn.Module:
         if not self._teacher:  # a copy in fp32, because in bf16 a small step rounds to zero
-            self._teacher.append(copy.deepcopy(self.backbone.text_model).float().requires_grad_(False).eval())
+            self._teacher.append(copy.deepcopy(self.backbone.text_model).requires_grad_(False).eval())
+            for p in self._teacher[0].parameters():
+                p.data = p.data.float()
         return self._teacher[0]
 
     @torch.no_grad()

@@ -98,6 +98,15 @@ def test_a_plan_is_what_a_real_step_takes(keys, tmp_path):
     assert planned.flops["forward"] + planned.flops["backward"] == pytest.approx(times * flops, rel=0.05)
 
 
+@pytest.mark.parametrize("length", [0, 300])
+@pytest.mark.parametrize("name, stage, share", [("monet", 3, 1.0), ("ilvr", 1, 0.1)])
+def test_a_teacher_that_is_a_copy_is_planned(name, stage, share, length, tmp_path):
+    """Of the model, or of its text model."""
+    keys = {"method__name": name, "method__options": {"k": 2, "stage": stage}}
+    found = estimate(recipe(tmp_path, **SMALL | keys), length=length).memory(1)
+    assert share * 0.95 * found["weights"] <= found["teacher, reference"] <= 1.05 * found["weights"]
+
+
 SHORT_BATCHES = ["--data.levels", "[3]", "--data.items", "8", "--data.global_batch_size", "4", "--optim.name", "adamw"]
 SHORT_ROLLOUTS = """
 method: {name: modal_mixed, options: {k: 4, head: mlp}}

@@ -7,4 +7,4 @@
 #   Qwen/Qwen3-VL-8B-Instruct: 52 GiB on 8 GPUs; 200 steps in 0.75 hours
 set -euo pipefail
 start=${1:-checkpoints/qwen25vl-3b-modal-mixed/model}
-exec bash "$(dirname "$0")/../rl.sh" train/recipes/qwen_rl.yaml --init_from "$start" --lora.rank 0 --trainable '[text_model, embeddings, head]' --fsdp true "${@:2}"
+exec bash "$(dirname "$0")/../rl.sh" train/recipes/qwen_rl.yaml --init_from "$start" --lora.rank 0 --trainable '[text_model, embeddings, head]' --fsdp true --data.global_batch_size 64 "${@:2}"

@@ -7,4 +7,4 @@
 #   Qwen/Qwen3-VL-8B-Instruct: 43.9 GiB on 8 GPUs; 1,000 steps in 0.14 hours
 set -euo pipefail
 model=${1:-Qwen/Qwen2.5-VL-3B-Instruct}
-exec bash "$(dirname "$0")/../sft.sh" train/recipes/qwen25vl_3b_modal_mixed.yaml --backbone.name "$model" --backbone.options.dtype float32 --lora.rank 0 --trainable '[text_model, embeddings, head]' --precision bf16-mixed --fsdp true --optim.lr 1.0e-5 "${@:2}"
+exec bash "$(dirname "$0")/../sft.sh" train/recipes/qwen25vl_3b_modal_mixed.yaml --backbone.name "$model" --backbone.options.dtype float32 --lora.rank 0 --trainable '[text_model, embeddings, head]' --precision bf16-mixed --fsdp true --data.global_batch_size 64 --optim.lr 1.0e-5 "${@:2}"

@@ -54,6 +54,8 @@ def plan_script(name: str, model: str) -> dict[str, Any]:
     """The figures of a script with a model, on one and on eight GPUs where it runs on both."""
     recipe, words = command_of(SCRIPTS / f"{name}.sh")
     config = read_config(str(ROOT / recipe), [model if word == "$model" else word for word in words])
+    if not config.fsdp:  # on each GPU, what one alone takes
+        config.data.global_batch_size *= SHARDED
     needs = estimate(config, SHARDED, model if isinstance(config, RLTrainingConfig) else None)
     seconds = needs.seconds(DEVICES[DEVICE], MFU)
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -129,11 +130,13 @@ def lengthen(row: EncodedExample, length: int, reasoner: LatentReasoner) -> Enco
             f"--tokens-per-example {length}: an example of these data has {len(row.ids):,} positions. Give more, or leave "
             "the option out."
         )
+    teacher = row.teacher_example
     return replace(
         row,
         ids=row.ids + [reasoner.vocabulary.end] * more,
         token_type=row.token_type + [TEXT] * more,
         loss_weight=row.loss_weight + [1.0] * more,
+        teacher_example=teacher and lengthen(teacher, len(teacher.ids) + more, reasoner),  # the same text for both
     )
 
 
@@ -186,7 +189,9 @@ def step_on_zeros(work: Work, optimizer: torch.optim.Optimizer, accountant: Acco
 
 def register_models(module: TrainingModule, accountant: Accountant) -> None:
     """Count the models beside the one that trains."""
-    teacher, _ = module.teacher()
+    with warnings.catch_warnings():  # a teacher may be a copy, which asks tensors without values for their address
+        warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor", UserWarning)
+        teacher, _ = module.teacher()
     for other in (teacher, getattr(module, "reference", None)):
         if other is not None:
             accountant.add_module(other, "teacher, reference")

@@ -19,6 +19,7 @@ from .. import sharding
 from ..batch_sizes import check_batch_sizes, launched
 from ..callbacks import Alarms, Dependence, RolloutPanel, SketchPanel
 from ..config import RLTrainingConfig, complete, stages_of
+from ..memory import check_memory
 from ..model_setup import build_objective, choose_attention, freeze_all_but, prepare_model
 from ..traces import make_task
 from ..trainer import console, fit, make_saver, run_training, train_stages
@@ -75,6 +76,7 @@ def train_stage(config: RLTrainingConfig, folder: Path):
             "rl.latents_per_span."
         )
     freeze_all_but(reasoner, config.trainable)
+    check_memory(reasoner, config)
     task = load_records(config) if config.data.folder else make_task(config.data, "train")
     module = RLModule(reasoner, task, config, reference, decoder, launched(config))
     check_fsdp(config, module)
