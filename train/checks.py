@@ -6,7 +6,7 @@ from latent_reason import checkpoint, methods
 from latent_reason.data import native, texts
 
 from .batch_sizes import check_batch_sizes
-from .config import ModelConfig, RunConfig, stages_of
+from .config import ModelConfig, RunConfig, SFTConfig, stages_of
 from .lit_modules import check_trainable
 from .traces import kept, make_task
 
@@ -37,9 +37,17 @@ def check_stage(config: RunConfig, processes: int) -> None:
         if config.lora.rank or not config.init_from:  # an adapter may also be that of the checkpoint
             check_trainable(config.trainable, has_adapter=config.lora.rank > 0)
     check_items(config)
+    if getattr(config, "teacher", None):
+        check_teacher(config)
     others = getattr(config, "teacher", None), getattr(getattr(config, "rl", None), "ref_model", None)
     for folder in filter(None, (config.init_from, *others)):
         checkpoint.read_config(folder)
+
+
+def check_teacher(config: SFTConfig) -> None:
+    """Raises ValueError if the method of a config learns from no teacher."""
+    if not methods.build_objective(config.method.name, **config.method.options).has_teacher:
+        raise ValueError(f"teacher: method {config.method.name!r} has no teacher. Remove the key.")
 
 
 def check_items(config: RunConfig) -> None:
