@@ -87,7 +87,8 @@ def test_a_published_batch_does_not_depend_on_the_number_of_gpus(path):
         ({"data": {"replay_texts": "nowhere.txt"}}, "Text file 'nowhere.txt' not found"),
         ({"data": {"global_batch_size": 9, "micro_batch_size": 4}}, "do not add up to 9"),
         ({"trainable": ["lora"]}, "the model has no LoRA adapter"),
-        ({"teacher": "nowhere"}, "'nowhere' is not a checkpoint"),
+        ({"teacher": "nowhere"}, "has no teacher"),
+        ({"method": {"name": "monet", "options": {"stage": 2}}, "teacher": "nowhere"}, "'nowhere' is not a checkpoint"),
     ],
 )
 def test_every_stage_is_checked_before_the_first_begins(changes, said, tmp_path, monkeypatch):
