@@ -406,8 +406,12 @@ def graphs(monkeypatch):
 
 @pytest.mark.parametrize(
     "family, options",
-    [("qwen2_5_vl", {"head": "flow"}), ("gemma3", {"head": "mlp", "stop": "close", "supervise": "full"})],
-    ids=["qwen2_5_vl", "gemma3"],
+    [
+        pytest.param("qwen2_5_vl", {"head": "flow"}, id="qwen2_5_vl"),
+        pytest.param(
+            "gemma3", {"head": "mlp", "stop": "close", "supervise": "full"}, id="gemma3", marks=pytest.mark.long
+        ),
+    ],
 )
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what torch imports to compile
 def test_compiled_steps_are_whole_and_three(make_reasoner, make_traces, graphs, family, options):

@@ -275,7 +275,7 @@ def test_noise_levels_are_drawn_as_they_are_named(kind, mean):
 
 
 @float64
-@pytest.mark.parametrize("options", [{}, {"residual": False}], ids=str)
+@pytest.mark.parametrize("options", [{}, pytest.param({"residual": False}, marks=pytest.mark.long)], ids=str)
 def test_a_mean_flow_recovers_a_point_and_two_modes_in_one_step(options):
     """Of the state: the share of a mode. Where it is 0.5, one Euler step of a flow gives the point between the modes."""
     distances = {}
