@@ -202,8 +202,10 @@ class MonetObjective(Objective):
         """The frozen teacher: what :meth:`set_teacher` was given, or a copy of the model at its first step."""
         if self._teacher is None:
             self.set_teacher(copy.deepcopy(model))
-        is_there = self._teacher.device == model.device  # a plan's tensors without values cannot be moved
-        return self._teacher if is_there else self._teacher.to(model.device)
+        teacher = self._teacher
+        assert teacher is not None  # as it has just been set
+        # a plan's tensors without values cannot be moved
+        return teacher if teacher.device == model.device else teacher.to(model.device)
 
     def teacher_module(self, model: LatentReasoner) -> LatentReasoner | None:
         return self.teacher(model) if self.stage > 1 else None
