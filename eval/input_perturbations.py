@@ -62,7 +62,7 @@ def render_text(text: str, font: ImageFont.FreeTypeFont, size: tuple[int, int]) 
     """Black text on a white page of about the width of ``size`` and at least its height."""
     width = min(max(size[0], MIN_WIDTH), MAX_WIDTH)
     pen = ImageDraw.Draw(PILImage.new("RGB", (1, 1)))
-    lines = "\n".join(wrap_text(text, font, width - 2 * MARGIN))
+    lines = "\n".join(wrap_text(text, font.getlength, width - 2 * MARGIN))
     bottom = pen.multiline_textbbox((MARGIN, MARGIN), lines, font)[3]
     page = PILImage.new("RGB", (width, max(size[1], ceil(bottom) + MARGIN)), "white")
     ImageDraw.Draw(page).multiline_text((MARGIN, MARGIN), lines, "black", font)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -17,6 +17,7 @@ from PIL import Image as PILImage
 
 from ..files import atomic_write_bytes
 from .answer_view import AnswerView, SketchView
+from .contact_sheet import wrap_text
 
 FONT_SIZE, LINE = 7.0, 0.125  # points; inches from line to line
 CELL, GAP, MARGIN = 1.12, 0.1, 0.06  # inches: side of a picture, between columns, around the figure
@@ -61,33 +62,10 @@ def arrange_columns(view: AnswerView) -> list[Column]:
     return images + columns
 
 
-class _Writer:
-    """Breaks text into lines of a width in inches."""
-
-    def __init__(self, figure: Figure):
-        self.renderer = FigureCanvasAgg(figure).get_renderer()
-        self.font, self.dpi = FontProperties(size=FONT_SIZE), figure.dpi
-
-    def width(self, text: str) -> float:
-        pixels, *_ = self.renderer.get_text_width_height_descent(text, self.font, ismath=False)
-        return pixels / self.dpi
-
-    def wrap(self, text: str, width: float) -> list[str]:
-        lines = []
-        for paragraph in text.splitlines() or [""]:
-            line = ""
-            for word in paragraph.split():
-                longer = f"{line} {word}".strip()
-                if line and self.width(longer) > width:
-                    lines.append(line)
-                    longer = word
-                while len(longer) > 1 and self.width(longer) > width:
-                    cut = next(n for n in range(len(longer) - 1, 0, -1) if n == 1 or self.width(longer[:n]) <= width)
-                    lines.append(longer[:cut])
-                    longer = longer[cut:]
-                line = longer
-            lines.append(line)
-        return lines
+def text_width(figure: Figure) -> Callable[[str], float]:
+    """A function that measures a text in inches, as the figure will write it."""
+    renderer, font = FigureCanvasAgg(figure).get_renderer(), FontProperties(size=FONT_SIZE)
+    return lambda text: renderer.get_text_width_height_descent(text, font, ismath=False)[0] / figure.dpi
 
 
 def draw_answer_figure(view: AnswerView, width: float = 7.0) -> Figure:
@@ -106,8 +84,8 @@ def draw_answer_figure(view: AnswerView, width: float = 7.0) -> Figure:
     a_band = max(1, int((width - left - MARGIN + GAP) / (CELL + GAP)))
     bands = [columns[i : i + a_band] for i in range(0, len(columns), a_band)]
     figure = Figure(figsize=(width, 1), dpi=200)
-    writer = _Writer(figure)
-    texts = [[writer.wrap(column.text, CELL) if column.text else [] for column in band] for band in bands]
+    measure = text_width(figure)
+    texts = [[wrap_text(column.text, measure, CELL) for column in band] for band in bands]
     pictures = [any(column.picture is not None for column in band) for band in bands]
     heights = [
         CAPTION

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from PIL import Image as PILImage
 from PIL import ImageDraw, ImageFont
@@ -30,7 +30,7 @@ def draw_sheet(rows: Sequence[Sequence[Cell]], tile: int = 128, text_width: int 
             widths[column] = max(widths[column], text_width if isinstance(content, str) else tile)
     blocks = [
         [
-            (wrap_text(caption, font, width), fit_content(content, font, tile, width))
+            (wrap_text(caption, font.getlength, width), fit_content(content, font, tile, width))
             for (caption, content), width in zip(row, widths, strict=False)
         ]
         for row in rows
@@ -62,7 +62,7 @@ def fit_content(
     if isinstance(content, PILImage.Image):
         size = [max(1, round(side * tile / max(content.size))) for side in content.size]
         return content.convert("RGB").resize(size, PILImage.Resampling.BILINEAR)
-    return wrap_text(content or "", font, width)
+    return wrap_text(content or "", font.getlength, width)
 
 
 def measure_height(content: PILImage.Image | list[str]) -> int:
@@ -77,21 +77,19 @@ def draw_lines(pen: ImageDraw.ImageDraw, corner: tuple[int, int], lines: Sequenc
         pen.text((x, y + LINE_HEIGHT * number), line, fill=color, font=font)
 
 
-def wrap_text(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """Break a text into lines of at most ``width`` pixels. Line breaks of the text are kept. A word wider than a line
+def wrap_text(text: str, measure: Callable[[str], float], width: float) -> list[str]:
+    """Break a text into lines of at most ``width``, in the unit in which ``measure`` gives the width of a text. Line breaks of the text are kept. A word wider than a line
     is broken between characters."""
     lines = []
     for paragraph in text.splitlines():
         line = ""
         for word in paragraph.split():
             longer = f"{line} {word}".strip()
-            if line and font.getlength(longer) > width:
+            if line and measure(longer) > width:
                 lines.append(line)
                 longer = word
-            while len(longer) > 1 and font.getlength(longer) > width:
-                fitting = next(
-                    n for n in range(len(longer) - 1, 0, -1) if n == 1 or font.getlength(longer[:n]) <= width
-                )
+            while len(longer) > 1 and measure(longer) > width:
+                fitting = next(n for n in range(len(longer) - 1, 0, -1) if n == 1 or measure(longer[:n]) <= width)
                 lines.append(longer[:fitting])
                 longer = longer[fitting:]
             line = longer

@@ -10,6 +10,7 @@ from tiny_runs import recipe, tiny_checkpoint, tiny_reasoner
 from train import memory, sft
 from train.lit_modules import set_trainable
 from train.planning import published
+from train.planning.examples import with_table
 from train.trainer import make_run_folder
 
 
@@ -45,7 +46,8 @@ def test_every_published_recipe_is_planned_and_fits_in_a_way():
     assert sorted(found) == sorted(path.stem for path in published.RECIPES.glob("*.yaml"))
     for recipe_name, ways in found.items():
         assert any(way.get("gib", 1000) <= published.MEMORY for way in ways.values()), recipe_name
-    assert published.with_table(published.PAGE.read_text(), published.table_of(found)) == published.PAGE.read_text()
+    page, marks = published.PAGE.read_text(), (published.BEGIN, published.END)
+    assert with_table(page, published.table_of(found), *marks) == page
 
 
 def test_a_batch_is_planned_on_as_many_gpus_as_can_share_it():

@@ -120,13 +120,13 @@ def test_a_sheet_cuts_off_no_text():
 
 def test_captions_of_a_storyboard_fit_their_column():
     font = ImageFont.load_default(contact_sheet.FONT_SIZE)
-    assert all(len(wrap_text(caption, font, 144)) == 1 for caption in COLUMNS)
+    assert all(len(wrap_text(caption, font.getlength, 144)) == 1 for caption in COLUMNS)
 
 
 def test_text_is_wrapped_without_loss():
     font = ImageFont.load_default(12)
     text = "a bb ccc\n\nWWWWWWWWWWWWWWWWWWWWWWWW iii"
-    lines = wrap_text(text, font, 60)
+    lines = wrap_text(text, font.getlength, 60)
     assert all(font.getlength(line) <= 60 for line in lines) and len(lines) > 4
     assert "".join(lines).replace(" ", "") == "".join(text.split()) and lines[:2] == ["a bb ccc", ""]
-    assert wrap_text("", font, 60) == [] and wrap_text("W", font, 1) == ["W"]
+    assert wrap_text("", font.getlength, 60) == [] and wrap_text("W", font.getlength, 1) == ["W"]

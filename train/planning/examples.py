@@ -110,11 +110,11 @@ def with_head(text: str, head: list[str]) -> str:
     return "\n".join([*lines[:2], *head, *lines[first:]]) + "\n"
 
 
-def with_table(text: str, rows: list[str]) -> str:
-    """The page with other rows between its marks."""
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    return before + "\n".join([BEGIN, "", *rows, "", END]) + after
+def with_table(text: str, rows: list[str], begin: str = BEGIN, end: str = END) -> str:
+    """The page with other rows between two marks."""
+    before, rest = text.split(begin)
+    _, after = rest.split(end)
+    return before + "\n".join([begin, "", *rows, "", end]) + after
 
 
 def write_texts(plans: dict[str, Any]) -> None:

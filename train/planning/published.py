@@ -21,6 +21,7 @@ from ..batch_sizes import data_parallel_size
 from ..config import SFTConfig, stages_of
 from ..plan import read_config
 from .estimate import GIB, estimate
+from .examples import with_table
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = ROOT / "train" / "recipes" / "published"
@@ -85,13 +86,6 @@ def cell_of(found: dict[str, Any]) -> str:
     return (f"**{found['gib']:g}**" if found["gib"] <= MEMORY else f"{found['gib']:g}") + gpus
 
 
-def with_table(text: str, rows: list[str]) -> str:
-    """The page with other rows between its marks."""
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    return before + "\n".join([BEGIN, "", *rows, "", END]) + after
-
-
 @cli_errors()
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
@@ -113,7 +107,7 @@ def main(argv: list[str] | None = None) -> None:
     rows = table_of(plans)
     print("\n".join(rows))
     if not given.only:
-        atomic_write_text(PAGE, with_table(PAGE.read_text(encoding="utf-8"), rows))
+        atomic_write_text(PAGE, with_table(PAGE.read_text(encoding="utf-8"), rows, BEGIN, END))
 
 
 if __name__ == "__main__":
