@@ -142,7 +142,7 @@ def short(monkeypatch, budget: int = 24) -> None:
             config = replace(config, latent_mode="first")
         return queue.decode_requests(reasoner, requests, config, num_slots)
 
-    for module in ("decoding.items", "decoding.strategies", "asking.ask"):
+    for module in ("decoding.items", "decoding.strategies"):
         monkeypatch.setattr(f"latent_reason.{module}.decode_requests", decode_requests)
 
 

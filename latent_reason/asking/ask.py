@@ -11,9 +11,9 @@ import torch
 from PIL import Image as PILImage
 
 from ..decoding.config import GenerationConfig, LatentHook
-from ..decoding.queue import Finished, Request, RequestQueue, decode_requests
+from ..decoding.queue import Finished, Request, RequestQueue
 from ..decoding.replacements import NoiseOfSameNorm, StoredLatents, Zero
-from ..decoding.strategies import Decoding
+from ..decoding.strategies import make_decoding
 from ..decoding.streaming import Answer
 from ..model.batch import PAD
 from ..model.reasoner import LatentReasoner
@@ -36,10 +36,11 @@ class AskOptions:
         foreign: the latents (K, D) of each span of another answer, for ``latents="foreign"``.
         latents_per_span: a fixed number of latents of a sketch; None: as the model was trained.
         steps: denoising steps of the head; None: as the model was trained.
-        decoding: a method of :mod:`latent_reason.decoding.strategies`; None: plain decoding.
+        decoding: the name of a method of :mod:`latent_reason.decoding.strategies`, with options as in ``lead:window=8``.
 
     Raises:
-        ValueError: latents are replaced under another method than plain decoding, or foreign ones are missing.
+        ValueError: an unknown method of decoding; latents are replaced under another one than plain decoding, or foreign
+            ones are missing.
     """
 
     max_new_tokens: int = 640
@@ -49,15 +50,21 @@ class AskOptions:
     foreign: Sequence[torch.Tensor] | None = None
     latents_per_span: int | None = None
     steps: int | None = None
-    decoding: Decoding | None = None
+    decoding: str = "plain"
 
     def __post_init__(self):
         if self.latents not in get_args(Latents):
             raise ValueError(f"latents={self.latents!r}: must be one of {', '.join(get_args(Latents))}.")
         if self.latents == "foreign" and not self.foreign:
             raise ValueError("latents='foreign' needs the latents of another answer that has a sketch. Give foreign.")
-        if self.decoding is not None and self.latents not in ("on", "off"):
+        make_decoding(self.decoding)  # a mistake is told before anything is loaded
+        if not self.is_plain and self.latents not in ("on", "off"):
             raise ValueError(f"latents={self.latents!r} is for plain decoding. Leave the other method out.")
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the answer comes position by position."""
+        return self.decoding == "plain"
 
     @property
     def config(self) -> GenerationConfig:
@@ -137,7 +144,7 @@ def ask_each(model: LatentReasoner, traces: Sequence[Trace], options: AskOptions
     options = options or AskOptions()
     for trace in traces:
         check_room(model, trace)
-    answer = decode_requests if options.decoding is None else options.decoding
+    answer = make_decoding(options.decoding)
     with sampling_steps(model, options.steps):
         requests = [Request(trace, number) for number, trace in enumerate(traces)]
         done = {one.request.number: one for one in answer(model, requests, options.config, len(requests))}
@@ -164,7 +171,7 @@ def stream_answer(
     Errors as of :func:`ask`. Closing the iterator stops the model.
     """
     options = options or AskOptions()
-    if options.decoding is not None:
+    if not options.is_plain:
         decoded = ask(model, trace, options)
         for piece in decoded.rollout.segments(decoded.row, model.vocabulary):
             if isinstance(piece, str):

@@ -102,7 +102,7 @@ def denoising_frames(
             decoding method or replaced latents are asked for.
     """
     options = options or AskOptions()
-    if options.decoding is not None or options.latents != "on":
+    if not options.is_plain or options.latents != "on":
         raise ValueError("the steps of denoising are shown of plain decoding with the latents of the model.")
     if not isinstance(model.head, DenoisingHead):
         kind = "no head" if model.head is None else f"a {type(model.head).__name__}"

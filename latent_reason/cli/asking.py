@@ -80,7 +80,6 @@ def ask(arguments: Namespace) -> None:
 def make_options(arguments: Namespace, reasoner, foreign):
     """The options of the answer. Those of a foreign picture are taken from the answer to the same question about it."""
     from ..asking.ask import AskOptions, latents_about
-    from ..decoding.strategies import make_decoding
 
     given = {
         "max_new_tokens": arguments.max_new_tokens,
@@ -88,7 +87,7 @@ def make_options(arguments: Namespace, reasoner, foreign):
         "seed": arguments.seed,
         "latents_per_span": arguments.k,
         "steps": arguments.steps,
-        "decoding": None if arguments.decoding == "plain" else make_decoding(arguments.decoding),
+        "decoding": arguments.decoding,
     }
     if foreign is None:
         return AskOptions(latents=arguments.latents, **given)

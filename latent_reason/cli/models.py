@@ -65,13 +65,11 @@ def generate(arguments: Namespace) -> None:
     from ..asking.ask import AskOptions, ask
     from ..asking.examples import held_out_examples
     from ..checkpoint import load
-    from ..decoding.strategies import make_decoding
 
     check_answer_output(arguments)
-    decoding = None if arguments.decoding == "plain" else make_decoding(arguments.decoding)
+    options = AskOptions(decoding=arguments.decoding)
     reasoner, decoder = load(arguments.checkpoint)
     [example] = held_out_examples(reasoner, arguments.checkpoint, [arguments.index], **_source(arguments))
-    options = AskOptions(decoding=decoding)
     decoded = ask(reasoner, example.trace, options)
     view = example.view(reasoner, decoder, decoded)
     print(f"question: {view.question}")
@@ -95,11 +93,10 @@ def render(arguments: Namespace) -> None:
     from ..asking.ask import AskOptions, ask_each
     from ..asking.examples import held_out_examples
     from ..checkpoint import load
-    from ..decoding.strategies import make_decoding
     from ..visualization.storyboard import draw_storyboard
 
     out = check_picture_output(arguments.out, arguments.overwrite)
-    decoding = None if arguments.decoding == "plain" else make_decoding(arguments.decoding)
+    options = AskOptions(decoding=arguments.decoding)
     reasoner, decoder = load(arguments.checkpoint)
     if decoder is None or not reasoner.is_renderable:
         raise ValueError(
@@ -107,7 +104,7 @@ def render(arguments: Namespace) -> None:
             f"{'' if decoder else ', no sketch decoder'})."
         )
     examples = held_out_examples(reasoner, arguments.checkpoint, range(arguments.n), **_source(arguments))
-    decoded = ask_each(reasoner, [example.trace for example in examples], AskOptions(decoding=decoding))
+    decoded = ask_each(reasoner, [example.trace for example in examples], options)
     save_picture(draw_storyboard(reasoner, decoder, decoded), out)
     reports = [example.sketch_reports(reasoner, decoder, one) for example, one in zip(examples, decoded, strict=True)]
     num_sketches = sum(len(one.rollout.spans_of(one.row)) for one in decoded)

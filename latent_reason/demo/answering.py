@@ -12,7 +12,6 @@ from PIL import Image as PILImage
 
 from ..asking.ask import AskOptions, Latents, latents_about, question
 from ..data.pictures import Limits, read_picture
-from ..decoding.strategies import make_decoding
 from ..visualization.answer_view import AnswerView
 from .boards import Boards
 from .models import DemoModel
@@ -61,13 +60,13 @@ class Form:
             seed=self.seed,
             latents_per_span=self.latents_per_span,
             steps=self.steps,
-            decoding=None if self.decoding == "plain" else make_decoding(self.decoding),
+            decoding=self.decoding,
         )
         if self.latents != "foreign":
             return replace(options, latents=cast(Latents, self.latents))
         if self.foreign is None:
             raise ValueError("foreign latents are those of the answer about another picture. Choose that picture.")
-        if options.decoding is not None:
+        if not options.is_plain:
             raise ValueError("foreign latents are for plain decoding. Choose the method plain.")
         latents = latents_about(model.reasoner, read_file(self.foreign), self.text, options)
         return replace(options, latents="foreign", foreign=latents)

@@ -96,7 +96,7 @@ def test_options_that_do_not_fit_are_refused(model, trace, monkeypatch):
     with pytest.raises(ValueError, match="must be one of on, off"):
         AskOptions(latents="gone")
     with pytest.raises(ValueError, match="is for plain decoding"):
-        AskOptions(latents="noise", decoding=lambda *args: iter(()))
+        AskOptions(latents="noise", decoding="lead")
     monkeypatch.setattr(type(model[0].backbone), "max_length", 20)
     with pytest.raises(ValueError, match="positions, and the model has 20"):
         ask(model[0], trace)

@@ -79,7 +79,7 @@ def test_switches_reach_the_options(model, asked):
     assert form.options_for(model) == AskOptions(latents="noise", **given)
     lines = form.about(model)
     assert lines["latents of a sketch"] == "9" and lines["denoising steps"] == "2" and lines["seed"] == "7"
-    assert Form(*asked, decoding="lead").options_for(model).decoding is not None
+    assert Form(*asked, decoding="lead").options_for(model).decoding == "lead"
     foreign = Form(*asked, latents="foreign", foreign=asked[0][0]).options_for(model)
     assert foreign.latents == "foreign" and len(foreign.foreign) == 5
 
