@@ -12,11 +12,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from eval.baselines import make_baseline
 from eval.collapse import DrawnSpan, diagnose, drawn_spans
 from eval.probe import MAIN, probe, sketched_items, verdict
 from eval.resume import ProgressFile, items_digest, model_digest
 from eval.run import decode_kept
 from eval.statistics import wilson
+from eval.turns.baseline import Baseline
+from eval.turns.episodes import check_baseline
+from eval.turns.evaluate import answer_items
 from latent_reason import checkpoint, methods, tasks
 from latent_reason.decoding.items import Result, distinct_items
 from latent_reason.model.batch import TEXT
@@ -51,7 +55,11 @@ def measured(folder: str | Path, arm: StagedConfig, n: int, unfinished: Path) ->
     }
     with ProgressFile(unfinished, identity) as progress:
         reasoner, decoder = checkpoint.load(folder)
-        yield measure(reasoner, decoder, make_task(arm.data, "test"), items, n, progress)
+        task, baseline = make_task(arm.data, "test"), getattr(arm.data, "baseline", None)
+        if baseline:
+            yield measure_baseline(reasoner, decoder, make_baseline(baseline), task, items, progress)
+        else:
+            yield measure(reasoner, decoder, task, items, n, progress)
         progress.remove()
 
 
@@ -74,19 +82,14 @@ def measure(reasoner, decoder, task: tasks.Task, items: list[Item], n: int, prog
             "scores": result.scores,
             "words": int((result.rollout.token_type[result.row] == TEXT).sum()),
             "latents": sum(len(span.latents) for span in spans),
+            "passes": result.cost.passes,
+            "pictures": len(result.trace.prompt().images()),
             "spans": [to_json(span) for span in spans] if has_statistics else [],
             "sketches": [{name: bool(sketch[name]) for name in SHOWN} for sketch in result.sketches],
         }
 
     found = decode_kept(reasoner, decoder, task, items, "held-out items", describe, BATCH, progress)
-    key, count = next(iter(found[0]["scores"])), len(items)
-    row = {"n": count, "seconds_per_answer": round(sum(r["seconds"] for r in found) / count, 4)}
-    for name in dict.fromkeys((key, *({"exact"} & found[0]["scores"].keys()))):
-        interval = wilson(sum(r["scores"][name] for r in found), count)
-        row[name] = {k: round(v, 4) for k, v in zip(("value", "low", "high"), interval, strict=True)}
-    row["right"] = "".join(str(int(r["scores"][key] == 1)) for r in found)  # item by item, the same in every arm
-    row["words_per_answer"] = round(sum(r["words"] for r in found) / count, 2)
-    row["latents_per_answer"] = round(sum(r["latents"] for r in found) / count, 2)
+    row, key = answers_row(found), next(iter(found[0]["scores"]))
     if sketches := [sketch for r in found for sketch in r.get("sketches", [])]:
         for name in SHOWN:
             interval = wilson(sum(sketch[name] for sketch in sketches), len(sketches))
@@ -112,6 +115,34 @@ def measure(reasoner, decoder, task: tasks.Task, items: list[Item], n: int, prog
         row["probes"] = {name: {k: r[k] for k in kept if k in r} for name, r in report.items()}
         row["verdict"] = verdict(report)
     return row
+
+
+def answers_row(found: list[dict]) -> dict:
+    """Accuracies and costs of answers, each with ``scores``, ``words``, ``latents``, ``passes``, ``pictures`` and
+    ``seconds``."""
+    key, count = next(iter(found[0]["scores"])), len(found)
+    row = {"n": count, "seconds_per_answer": round(sum(r["seconds"] for r in found) / count, 4)}
+    for name in dict.fromkeys((key, *({"exact"} & found[0]["scores"].keys()))):
+        interval = wilson(sum(r["scores"][name] for r in found), count)
+        row[name] = {k: round(v, 4) for k, v in zip(("value", "low", "high"), interval, strict=True)}
+    row["right"] = "".join(str(int(r["scores"][key] == 1)) for r in found)  # item by item, the same in every arm
+    for name in ("words", "latents", "passes", "pictures"):
+        row[f"{name}_per_answer"] = round(sum(r[name] for r in found) / count, 2)
+    return row
+
+
+def measure_baseline(
+    reasoner, decoder, baseline: Baseline, task: tasks.Task, items: list[Item], progress: ProgressFile
+) -> dict:
+    """Accuracy of a baseline of explicit thinking and what an answer costs. It has no latents to probe."""
+    check_baseline(baseline, reasoner, decoder, runs_code=True)
+    found = answer_items(reasoner, decoder, baseline, task, items, "held-out items", num_slots=BATCH, progress=progress)
+    cut_off = sum(r["ended"] != "answer" for r in found) / len(found)
+    calls = sum(r["calls"] for r in found) / len(found)
+    return answers_row([r | {"words": r["tokens"]} for r in found]) | {
+        "calls_per_answer": round(calls, 2),
+        "cut_off": round(cut_off, 4),
+    }
 
 
 def blind_accuracy(reasoner, task: tasks.Task, items: list[Item], mode: str, key: str, progress: ProgressFile) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from eval.baselines import make_baseline
 from latent_reason import checkpoint, methods
 from latent_reason.data import native, texts
 
@@ -56,7 +57,9 @@ def check_items(config: RunConfig) -> None:
     if getattr(data, "folder", None):
         native.list_files(data.folder)
     else:
-        make_task(data, "train")
+        task = make_task(data, "train")
+        if getattr(data, "baseline", None):
+            make_baseline(data.baseline).demonstrate(task, task[0])
         if getattr(data, "include_ids", None):
             kept(data, 1)
     if getattr(data, "replay_texts", None):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import islice, product
 from pathlib import Path
 
+from eval.baselines import make_baseline
 from latent_reason import methods, tasks
 from latent_reason.data import native
 from latent_reason.data.packed import manifest, of_split
@@ -42,6 +43,9 @@ def traces(data: SFTDataConfig, mode: str, split: str, n: int, rank: int = 0, wo
                 f"data.swap_image_prob: a sketch of {data.task} does not show everything that later steps need, so their "
                 "text does not follow from it under another image. Remove data.swap_image_prob."
             )
+        if data.baseline:
+            yield make_baseline(data.baseline).demonstrate(task, task[i])
+            continue
         trace = task.trace(task[i], item_mode)
         chance = task.stream(trace.level, i, "foreign").unit()
         yield foreign(trace, task[i + n * len(task.levels)]) if chance < data.swap_image_prob else trace

@@ -14,7 +14,8 @@ from ..tasks import Task
 class TrainingData:
     """The data of a training run: a task with its levels and options, or a folder of records.
 
-    Exactly one of ``task`` and ``folder`` is set where anything is known.
+    Exactly one of ``task`` and ``folder`` is set where anything is known. ``baseline`` is the way of explicit thinking that
+    its traces show, if they do.
     """
 
     task: str | None = None
@@ -22,6 +23,7 @@ class TrainingData:
     levels: tuple[int, ...] | None = None
     options: dict[str, Any] = field(default_factory=dict)
     num_items: int | None = None
+    baseline: str | None = None
 
     @classmethod
     def of(cls, notes: dict[str, Any]) -> TrainingData:
@@ -32,7 +34,12 @@ class TrainingData:
             return cls(folder=folder)
         levels = data.get("levels")
         return cls(
-            data.get("task"), None, tuple(levels) if levels else None, data.get("options") or {}, data.get("items")
+            data.get("task"),
+            None,
+            tuple(levels) if levels else None,
+            data.get("options") or {},
+            data.get("items"),
+            data.get("baseline"),
         )
 
 

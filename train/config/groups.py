@@ -235,6 +235,8 @@ class SFTDataConfig(PretrainDataConfig):
     """Forms of a trace, taken in turn, such as [text, vision, mixed]; empty: the form of the method."""
     pair_modes: bool = False
     """Give each item in every one of data.modes; data.items counts traces."""
+    baseline: Name | None = None
+    """Way of explicit thinking that the traces show, such as crop or "draw:brief=true"; a file of eval/baselines."""
     swap_image_prob: Share = 0.0
     """Share of items whose image is that of another item, so that only the sketch tells how to go on."""
     include_ids: Name | None = None
@@ -254,6 +256,11 @@ class SFTDataConfig(PretrainDataConfig):
             raise ValueError(
                 "data.pair_modes gives each item of a task in every one of data.modes. Name two modes or more, such as "
                 "[direct, text, mixed], and remove data.folder."
+            )
+        if self.baseline and (self.folder or self.modes or self.swap_image_prob):
+            raise ValueError(
+                "data.baseline shows items of a task in its own form. Remove data.folder, data.modes and "
+                "data.swap_image_prob, or data.baseline."
             )
 
 

@@ -112,13 +112,14 @@ def make_decoding(text: str) -> Decoding:
     return as_decoding(dataclasses.replace(DECODINGS[name], **options))
 
 
-def read_options(text: str, name: str) -> dict[str, Any]:
-    """``window=8,close_phrase=so`` -> values by name. Numbers and true or false are read as such."""
+def read_options(text: str, name: str, kind: str = "decoding") -> dict[str, Any]:
+    """``window=8,close_phrase=so`` -> values by name. Numbers and true or false are read as such. ``kind`` and ``name`` say
+    in an error whose options they are."""
     options = {}
     for pair in filter(None, text.split(",")):
         key, equals, value = pair.partition("=")
         if not equals:
-            raise ValueError(f"decoding {name!r}: {pair!r} is no option. Write {name}:option=value,option=value.")
+            raise ValueError(f"{kind} {name!r}: {pair!r} is no option. Write {name}:option=value,option=value.")
         try:
             options[key.strip()] = json.loads(value)
         except json.JSONDecodeError:
