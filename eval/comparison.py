@@ -14,7 +14,7 @@ import numpy as np
 
 from .statistics import Interval, clustered_share, holm, paired_bootstrap, paired_p, wilson
 
-COSTS = ("latents", "tokens", "seconds")
+COSTS = ("latents", "tokens", "passes", "pictures", "seconds")
 #: columns of the probes: title -> path in the probes of an arm
 PROBES = {
     "probed": ("as_generated", "accuracy"),
@@ -114,7 +114,7 @@ def systems_of_arms(rows: Sequence[dict], order: Sequence[str] = ()) -> list[Sys
 
 def arm_of(name: str, rows: list[dict], metric: str) -> System:
     right = [row.get("right") for row in rows]
-    costs = {"latents": "latents_per_answer", "tokens": "words_per_answer", "seconds": "seconds_per_answer"}
+    costs = {cost: f"{'words' if cost == 'tokens' else cost}_per_answer" for cost in COSTS}
     measured = {
         **{cost: [row.get(key) for row in rows] for cost, key in costs.items()},
         **{title: [_entry(row.get("probes"), path) for row in rows] for title, path in PROBES.items()},

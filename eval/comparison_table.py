@@ -78,6 +78,8 @@ def columns(lines: Sequence[Line], metric: str) -> list[Column]:
         Column("p (Holm)", p_value),
         Column("latents", cost("latents", "{:.2f}")),
         Column("tokens", cost("tokens", "{:.2f}")),
+        Column("passes", cost("passes", "{:.0f}")),
+        Column("pictures", cost("pictures", "{:.1f}")),
         Column("ms", cost("seconds", "{:.0f}", 1000)),
         *(Column(name + " (chance)" * (name == "follows"), probe(name)) for name in titles),
     ]

@@ -76,6 +76,8 @@ COLUMNS = [
     _number_column("chance", "a random guess, or the best fixed answer", lambda r: r.chance),
     _number_column("latents", "per item", lambda r: r.latents, "{:.2f}"),
     _number_column("tokens", "per item", lambda r: r.tokens, "{:.2f}"),
+    _number_column("passes", "of the text model one after the other, per item", lambda r: r.passes, "{:.0f}"),
+    _number_column("pictures", "that the vision encoder read, per item", lambda r: r.pictures, "{:.1f}"),
     _number_column("seconds", "per item", lambda r: r.seconds, "{:.4g}"),
     _number_column(
         "unparsed",

@@ -57,8 +57,10 @@ class Row:
     seed: int | None = None
     chance: float | None = None
     unparsed: int | None = None  # over all items of the file
-    latents: float | None = None  # per item, as tokens and seconds
+    latents: float | None = None  # per item, as the next four
     tokens: float | None = None
+    passes: float | None = None
+    pictures: float | None = None
     seconds: float | None = None
     device: str = ""
     probes: Probes | None = None
@@ -207,7 +209,7 @@ def read_accuracy(fields: Fields) -> ResultFile:
         constant = metrics.get("constant")
         costs = {
             cost: metrics[f"{cost}_per_item"].number("value", low=0)
-            for cost in ("latents", "tokens")
+            for cost in ("latents", "tokens", "passes", "pictures")
             if f"{cost}_per_item" in metrics
         }
         rows.append(
@@ -307,6 +309,8 @@ def read_comparison(fields: Fields) -> ResultFile:
                 seed=result.whole("seed"),
                 latents=result.number("latents_per_answer", optional=True, low=0),
                 tokens=result.number("words_per_answer", optional=True, low=0),
+                passes=result.number("passes_per_answer", optional=True, low=0),
+                pictures=result.number("pictures_per_answer", optional=True, low=0),
                 seconds=result.number("seconds_per_answer", optional=True, low=0),
                 device=fields.text("device", optional=True),
                 probes=probes and replace(_parse_probes(probes), on="at most 100 of them, with a sketch"),

@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from latent_reason.errors import did_you_mean
 from latent_reason.files import atomic_write_json
 from latent_reason.json_files import fields_of, read_json
 from latent_reason.locks import open_locked
@@ -31,7 +32,7 @@ class Results:
         column: the entry of a row with the name of its variant.
 
     Raises:
-        ValueError: the file is not of this comparison, or has a variant of another recipe.
+        ValueError: ``only`` fits no variant, or the file is not of this comparison, or has a variant of another recipe.
         BlockingIOError: another process writes it.
         OSError: it cannot be written.
     """
@@ -40,6 +41,9 @@ class Results:
         self, file: str | Path, about: dict, recipes: dict[tuple[str, int], Any], only: str | None, column: str
     ):
         self.file, self.about, self.only, self.column = check_output(file, True), about, only, column
+        known = list(dict.fromkeys(name for name, _ in recipes))
+        if only and not any(only in name for name in known):
+            raise ValueError(f"only: no {column} has {only!r} in its name. {did_you_mean(only, known)} Known: {', '.join(known)}.")
         self.recipes = {key: recipe_digest(config) for key, config in recipes.items()}
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self._lock = open_locked(self.file.with_name(f".{self.file.name}.lock"))
