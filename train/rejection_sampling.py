@@ -2,10 +2,16 @@
 
     python -m train.rejection_sampling CHECKPOINT --out data/kept [--task frozenlake_plan] [--levels 4,5] [--items 500]
     python -m train.sft --config RECIPE --init_from CHECKPOINT --data.folder data/kept
+    python -m train.rejection_sampling CHECKPOINT --baseline draw --out data/kept       # chats with calls of tools
 
 Of the correct rollouts of an item, the one is kept whose sketches most often show what its text says, and of those the
 shortest (after ViLaSR's reflective rejection sampling, 2506.09965). Its sketches are rendered again from its own text:
 a correct answer may come with a wrong sketch, which should not be trained on.
+
+With ``--baseline``, the rollouts are chats of a baseline of explicit thinking (eval/baselines), and of the right ones of an
+item the shortest is kept. With ``--answers-only`` a record has the question, the whole picture and the answer, without the
+turns that led to it: what a model found in enlarged regions, another one learns to answer at once (region-to-image
+distillation, "Zooming without Zooming").
 """
 
 from __future__ import annotations
@@ -15,6 +21,9 @@ from dataclasses import replace
 
 from rich.console import Console
 
+from eval.baselines import make_baseline
+from eval.turns.baseline import Baseline
+from eval.turns.episodes import Episode, Limits, check_baseline, run_episodes
 from latent_reason import checkpoint, methods
 from latent_reason.checkpoint.training_data import make_task
 from latent_reason.data import native
@@ -100,6 +109,44 @@ def kept(
     return traces, shares
 
 
+def kept_chats(
+    model,
+    decoder,
+    baseline: Baseline,
+    task: Task,
+    items: list[Item],
+    num_generations: int,
+    temperature: float,
+    max_pass_rate: float,
+    seed: int = 0,
+    answers_only: bool = False,
+) -> tuple[list[Trace], list[float]]:
+    """As :func:`kept`, of chats of a baseline: the shortest right one of each item."""
+    problems = [baseline.problem(task, item) for item in items]
+    rounds = [
+        dict(run_episodes(model, decoder, baseline, problems, Limits(temperature=temperature, seed=seed + number)))
+        for number in range(seed * num_generations, (seed + 1) * num_generations)
+    ]
+    traces, shares = [], []
+    for n, item in enumerate(items):
+        tried = [episodes[n] for episodes in rounds]
+        right = [one for one in tried if next(iter(task.score(one.text, item.meta).values())) >= 1]
+        shares.append(len(right) / num_generations)
+        ended = [one for one in right if one.ended == "answer"]
+        if ended and shares[-1] <= max_pass_rate:
+            best_one = min(ended, key=lambda one: (one.turns, one.tokens))
+            traces.append(taught_chat(task, item, best_one, answers_only))
+    return traces, shares
+
+
+def taught_chat(task: Task, item: Item, episode: Episode, answers_only: bool) -> Trace:
+    """A chat as a trace to train on; with ``answers_only`` the question and the answer alone."""
+    asked, answer = task.trace(item, "direct"), boxed(episode.text) or ""
+    last = Message("assistant", (Text(f"\\boxed{{{answer}}}"),))
+    messages = (*asked.messages[:-1], last) if answers_only else episode.chat.messages
+    return replace(asked, messages=messages, answer=answer)
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m train.rejection_sampling",
@@ -120,6 +167,9 @@ def main(argv: list[str] | None = None) -> None:
         help="leave out items that are solved more often than this share",
     )
     parser.add_argument("--seed", type=argument(Seed), default=0, help="of the items and of the rollouts")
+    parser.add_argument("--baseline", metavar="NAME", help="keep chats of this baseline, with options as in crop:turns=2")
+    parser.add_argument("--answers-only", action="store_true", help="with --baseline: keep the question and the answer alone")
+    parser.add_argument("--run-code", action="store_true", help="run code that the model writes, in a sandbox")
     with cli_errors():
         to_folder(parser.parse_args(argv))
 
@@ -127,22 +177,26 @@ def main(argv: list[str] | None = None) -> None:
 def to_folder(given: argparse.Namespace) -> None:
     if given.temperature <= 0:
         raise ValueError(f"--temperature {given.temperature}: more than 0, or all rollouts are the same.")
+    if given.answers_only and not given.baseline:
+        raise ValueError("--answers-only keeps the answers of a baseline. Name one with --baseline.")
+    baseline = make_baseline(given.baseline) if given.baseline else None
+    if baseline is not None and not given.answers_only and (baseline.may_sketch or baseline.USES_GOLD):
+        raise ValueError(
+            f"chats of baseline {baseline.name!r} hold sketches or true pictures, which are no calls to train on. Use "
+            "--answers-only, or leave --baseline out."
+        )
     check_output_folder(given.out)
     reasoner, decoder = checkpoint.load(given.checkpoint)
     task = make_task(
         reasoner.method.notes, given.checkpoint, given.task, levels=given.levels, split="train", seed=given.seed
     )
-    traces, shares = kept(
-        reasoner,
-        decoder,
-        task,
-        [task[i] for i in range(given.items)],
-        methods.load(reasoner.method.name).MODE,
-        given.num_generations,
-        given.temperature,
-        given.max_pass_rate,
-        given.seed,
-    )
+    items = [task[i] for i in range(given.items)]
+    how = (given.num_generations, given.temperature, given.max_pass_rate, given.seed)
+    if baseline is None:
+        traces, shares = kept(reasoner, decoder, task, items, methods.load(reasoner.method.name).MODE, *how)
+    else:
+        check_baseline(baseline, reasoner, decoder, given.run_code)
+        traces, shares = kept_chats(reasoner, decoder, baseline, task, items, *how, answers_only=given.answers_only)
     if not traces:
         raise ValueError(
             f"of {given.items} items none was solved in {given.num_generations} rollouts each. Take easier ones "

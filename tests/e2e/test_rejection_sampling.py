@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from tiny_runs import recipe, short, tiny_checkpoint
 
+from eval.turns.episodes import Episode
 from latent_reason import checkpoint
 from latent_reason.data import native
 from latent_reason.decoding import engine
@@ -75,6 +76,39 @@ def test_what_was_kept_is_read_and_trained_on(model, tmp_path, monkeypatch, caps
     sft.train(made, make_run_folder(made))
     with pytest.raises(SystemExit, match=r"exists and is not empty. Name a new one"):
         rejection_sampling.main([str(tiny_checkpoint()), "--out", str(out)])
+
+
+def test_chats_of_a_baseline_are_kept_whole_or_as_answers(model, tmp_path, monkeypatch, capsys):
+    """Of two right chats of an item the one with fewer turns; with answers only, the question and its answer."""
+
+    def answer(model, decoder, baseline, problems, limits):
+        task = make("frozenlake_plan", level=3)
+        for n, problem in enumerate(problems):
+            item = task[n]
+            calls = ["point(32, 32)"] * (limits.seed % 2)
+            chat = problem.chat(baseline.preface)
+            for call in calls:
+                chat = chat.with_reply(call).with_user("", [problem.pictures[0]])
+            text = f"\\boxed{{{item.answer}}}"
+            yield n, Episode(problem, chat.with_reply(text), text, tokens=9, turns=1 + len(calls))
+
+    monkeypatch.setattr(rejection_sampling, "run_episodes", answer)
+    common = [str(tiny_checkpoint()), "--levels", "3", "--items", "3", "--num-generations", "2"]
+    whole, answers = tmp_path / "whole", tmp_path / "answers"
+    rejection_sampling.main([*common, "--baseline", "draw", "--out", str(whole)])
+    rejection_sampling.main([*common, "--baseline", "draw", "--answers-only", "--out", str(answers)])
+    for folder, instructed in ((whole, True), (answers, False)):
+        records = list(native.read(folder))
+        assert len(records) == 3 and all(len(record.messages) == 2 for record in records)
+        assert ("box(x0" in records[0].messages[0].content[-1].text) == instructed
+        assert records[0].assistant_text() == f"\\boxed{{{make('frozenlake_plan', level=3)[0].answer}}}"
+    for given, error in (
+        (["--answers-only"], "Name one with --baseline"),
+        (["--baseline", "oracle"], "chats of baseline 'oracle' hold sketches or true pictures"),
+        (["--baseline", "whiteboard"], "Allow it with --run-code"),
+    ):
+        with pytest.raises(SystemExit, match=error):
+            rejection_sampling.main([*common, *given, "--out", str(tmp_path / "x")])
 
 
 def test_nothing_right_is_said(monkeypatch, tmp_path):
