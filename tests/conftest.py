@@ -12,6 +12,7 @@ from native_records import picture as noise
 from PIL import Image as PILImage
 from tiny_runs import recipe
 
+from eval.sandbox import is_available, run_code
 from latent_reason.contracts.fixtures import (  # noqa: F401
     CASES,
     batch,
@@ -51,6 +52,14 @@ def pytest_collection_finish():
     """What is imported and collected stays to the end, so garbage is not looked for among it."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def sandbox():
+    """``run_code``, where this machine can confine code."""
+    if reason := is_available():
+        pytest.skip(f"no sandbox here: {reason}")
+    return run_code
 
 
 @pytest.fixture
