@@ -167,8 +167,12 @@ def main(argv: list[str] | None = None) -> None:
         help="leave out items that are solved more often than this share",
     )
     parser.add_argument("--seed", type=argument(Seed), default=0, help="of the items and of the rollouts")
-    parser.add_argument("--baseline", metavar="NAME", help="keep chats of this baseline, with options as in crop:turns=2")
-    parser.add_argument("--answers-only", action="store_true", help="with --baseline: keep the question and the answer alone")
+    parser.add_argument(
+        "--baseline", metavar="NAME", help="keep chats of this baseline, with options as in crop:turns=2"
+    )
+    parser.add_argument(
+        "--answers-only", action="store_true", help="with --baseline: keep the question and the answer alone"
+    )
     parser.add_argument("--run-code", action="store_true", help="run code that the model writes, in a sandbox")
     with cli_errors():
         to_folder(parser.parse_args(argv))

@@ -43,7 +43,9 @@ class Results:
         self.file, self.about, self.only, self.column = check_output(file, True), about, only, column
         known = list(dict.fromkeys(name for name, _ in recipes))
         if only and not any(only in name for name in known):
-            raise ValueError(f"only: no {column} has {only!r} in its name. {did_you_mean(only, known)} Known: {', '.join(known)}.")
+            raise ValueError(
+                f"only: no {column} has {only!r} in its name. {did_you_mean(only, known)} Known: {', '.join(known)}."
+            )
         self.recipes = {key: recipe_digest(config) for key, config in recipes.items()}
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self._lock = open_locked(self.file.with_name(f".{self.file.name}.lock"))

@@ -44,4 +44,3 @@ class Random(Prompted):
 
     def demonstrate(self, task: Task, item: Item) -> Trace:
         return Oracle(brief=self.brief).demonstrate(task, item)
-

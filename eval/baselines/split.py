@@ -45,6 +45,8 @@ class Split(Prompted):
                 reply = yield Ask(Problem(problem.id, problem.pictures, text).chat())
                 known.append(f"{text} {reply.text}")
         lines = "\n".join(known)
-        chat = problem.chat(f"What is known, part of it perhaps wrong:\n{lines}\n{self.preface}" if known else self.preface)
+        chat = problem.chat(
+            f"What is known, part of it perhaps wrong:\n{lines}\n{self.preface}" if known else self.preface
+        )
         reply = yield Ask(chat)
         return reply.text

@@ -50,7 +50,9 @@ def main(description: str, argv: list[str] | None = None) -> None:
     )
     parser.add_argument("checkpoint")
     parser.add_argument("--list", action=ListBaselines, nargs=0, help="print all baselines")
-    parser.add_argument("--baseline", metavar="NAME", help="with options as in crop:turns=2; default: that of its training")
+    parser.add_argument(
+        "--baseline", metavar="NAME", help="with options as in crop:turns=2; default: that of its training"
+    )
     parser.add_argument("--task", help="default: the task it was trained on")
     parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the levels it was trained on")
     parser.add_argument("--n", type=at_least(1), default=200, help="items per level (default: 200)")

@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 
+from eval.sandbox import is_available
 from latent_reason.decoding.config import GenerationConfig
 from latent_reason.decoding.queue import Cost, Finished, Request, RequestQueue
 from latent_reason.model.reasoner import LatentReasoner
@@ -85,6 +86,8 @@ def check_baseline(baseline: Baseline, model: LatentReasoner, decoder, runs_code
         )
     if baseline.RUNS_CODE and not runs_code:
         raise ValueError(f"baseline {name!r} runs code that a model writes, in a sandbox. Allow it with --run-code.")
+    if baseline.RUNS_CODE and (reason := is_available()):
+        raise ValueError(f"baseline {name!r} runs code that a model writes, but {reason}.")
 
 
 def run_episodes(
@@ -201,7 +204,9 @@ class _Runner:
                 one.number,
                 row_id=one.key * MOST_TURNS + turn % MOST_TURNS,
                 max_new_tokens=min(self.limits.new_tokens - one.episode.written, self.limits.turn_tokens),
-                forced_tokens=[vocabulary.open] if wanted.opens_sketch and self.baseline.may_sketch and self.model.can_sketch else None,
+                forced_tokens=[vocabulary.open]
+                if wanted.opens_sketch and self.baseline.may_sketch and self.model.can_sketch
+                else None,
             )
         )
 

@@ -37,7 +37,7 @@ def answer_items(
     task: Task,
     items: Sequence[Item],
     label: str,
-    limits: Limits = Limits(),
+    limits: Limits | None = None,
     num_slots: int = 32,
     progress: ProgressFile | None = None,
     shown: dict[int, Episode] | None = None,
@@ -53,7 +53,7 @@ def answer_items(
     found = {key: kept[key] for key in keys if key in kept}
     missing = [place for place, key in enumerate(keys) if key not in found or (shown is not None and place in shown)]
     problems, before = [baseline.problem(task, items[place]) for place in missing], time.time()
-    episodes = run_episodes(model, decoder, baseline, problems, limits, num_slots, missing)
+    episodes = run_episodes(model, decoder, baseline, problems, limits or Limits(), num_slots, missing)
     for number, episode in track(episodes, label, len(missing), console=console, transient=console.is_terminal):
         place = missing[number]
         new = {keys[place]: describe(episode, task, items[place]) | {"seconds": round(time.time() - before, 6)}}

@@ -18,7 +18,9 @@ class ToolError(ValueError):
     """A tool cannot do what a model asked for. The message is given to the model."""
 
 
-def points_of(name: str, numbers: Sequence[float], size: tuple[int, int], scale: Scale, count: int | None) -> list[Point]:
+def points_of(
+    name: str, numbers: Sequence[float], size: tuple[int, int], scale: Scale, count: int | None
+) -> list[Point]:
     """Numbers of a call as points in pixels, within the picture. ``count`` is how many points there are; None: two or more.
 
     Raises:

@@ -70,7 +70,9 @@ class Router:
 
         def loss() -> torch.Tensor:
             optimizer.zero_grad()
-            value = torch.nn.functional.cross_entropy(inputs @ weight.T + bias, target) + penalty * weight.square().sum()
+            value = (
+                torch.nn.functional.cross_entropy(inputs @ weight.T + bias, target) + penalty * weight.square().sum()
+            )
             value.backward()
             return value
 
@@ -93,10 +95,16 @@ class Router:
             tensors = {name: torch.tensor(known[name]) for name in ("mean", "scale", "weight", "bias")}
             shapes = [tuple(tensors[name].shape) for name in ("mean", "scale", "weight", "bias")]
             m, d = shapes[2]
-            if shapes != [(d,), (d,), (m, d), (m,)] or m != len(known["modes"]) or not set(known["modes"]) <= set(MODES):
+            if (
+                shapes != [(d,), (d,), (m, d), (m,)]
+                or m != len(known["modes"])
+                or not set(known["modes"]) <= set(MODES)
+            ):
                 raise ValueError("shapes")
         except (KeyError, TypeError, ValueError):
-            raise ValueError(f"'{path}': its router is damaged. Fit it again with python -m eval.turns.router.") from None
+            raise ValueError(
+                f"'{path}': its router is damaged. Fit it again with python -m eval.turns.router."
+            ) from None
         return cls(tuple(known["modes"]), **tensors)
 
 
@@ -185,7 +193,13 @@ def fit_to_file(args: argparse.Namespace) -> None:
     # another seed than that of the training, whose answers the model may know by heart
     task = make_task(notes, args.checkpoint, args.task, levels=args.levels, split="train", seed=args.seed + 1000)
     router, report = fit_router(model, task, [task[i] for i in range(args.n)], args.seed)
-    about = {"schema": 1, "checkpoint": Path(args.checkpoint).as_posix(), "task": task.name, "n": args.n, "seed": args.seed}
+    about = {
+        "schema": 1,
+        "checkpoint": Path(args.checkpoint).as_posix(),
+        "task": task.name,
+        "n": args.n,
+        "seed": args.seed,
+    }
     atomic_write_json(args.out, about | {"held_out": report, "router": router.to_json()})
     accuracies = ", ".join(f"{name} {value:.2f}" for name, value in report["accuracy"].items())
     console.print(f"{report['n']} held-out items: {accuracies}")

@@ -25,7 +25,11 @@ from latent_reason.visualization.sketch_decoder import SketchDecoder
 
 NAMES = baselines.names()
 CONFINED = sandbox.is_available()
-SHOWN = [name for name in NAMES if "demonstrate" in vars(baselines.load(name)) or hasattr(baselines.load(name), "write_action")]
+SHOWN = [
+    name
+    for name in NAMES
+    if "demonstrate" in vars(baselines.load(name)) or hasattr(baselines.load(name), "write_action")
+]
 LIMITS = Limits(new_tokens=24, turn_tokens=8)
 
 
@@ -41,7 +45,9 @@ def needs_sandbox(name: str) -> None:
 @cache
 def task_of(name: str):
     options = {"actions": "absolute", "chunk": (2, 2)} if name == "wall_maze" else {}
-    return tasks.make(name, level={"plan_check": 4, "frozenlake_plan": 4, "wall_maze": 2, "fold_punch": 2}[name], **options)
+    return tasks.make(
+        name, level={"plan_check": 4, "frozenlake_plan": 4, "wall_maze": 2, "fold_punch": 2}[name], **options
+    )
 
 
 @cache

@@ -69,6 +69,6 @@ def test_a_row_is_one_line_on_the_console():
 
 
 def test_only_that_fits_no_variant_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="no arm has 'dirct' in its name. Did you mean 'direct'"):
+    with pytest.raises(ValueError, match=r"no arm has 'dirct' in its name\. Did you mean 'direct'"):
         Results(tmp_path / "a.json", ABOUT, {("direct", 0): recipe(tmp_path)}, "dirct", "arm")
     assert not (tmp_path / "a.json").exists()

@@ -21,7 +21,8 @@ def test_picture_goes_in_and_out(sandbox):
     ran = sandbox("print(image.size, image.mode); show(image); image.rotate(180).show()", image)
     assert ran.text == "(7, 5) RGB\n"
     assert [
-        np.array_equal(picture, expected) for picture, expected in zip(ran.pictures, (image, image.rotate(180)))
+        np.array_equal(picture, expected)
+        for picture, expected in zip(ran.pictures, (image, image.rotate(180)), strict=True)
     ] == [
         True,
         True,
