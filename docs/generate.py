@@ -1,4 +1,5 @@
-"""Writes the pages that come from the code: docs/methods.md and docs/api.md from docstrings, docs/security.md from tests.
+"""Writes the pages that come from the code: docs/methods.md, docs/baselines.md and docs/api.md from docstrings, docs/security.md
+from tests.
 
     python docs/generate.py            # writes them
     python docs/generate.py --check    # writes nothing; exits with 1 if a page is not current
@@ -71,6 +72,84 @@ def methods_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+BASELINES = """A latent method is only worth its place beside what people do without latents. A baseline is one file in `eval/baselines/`: a
+policy over turns, in which a model writes, a tool answers in text or pictures, and the model goes on. All baselines run on
+every backbone, trained or untouched, through the same engine, tasks, rules of grading and result files as latent methods.
+
+```bash
+python -m eval.baselines --list
+python -m eval.baselines CHECKPOINT --baseline crop:turns=2 --out results/crop.json --page results/crop.html
+python -m eval.baselines CHECKPOINT --baseline whiteboard --run-code --out results/whiteboard.json
+python -m eval.compare results/crop.json results/whiteboard.json
+```
+
+`--page` shows the first chats with all their pictures. The JSON is that of eval.run, so eval.compare and eval.leaderboard show
+baselines beside latent methods; columns of probes stay empty, because there are no latents to replace. Costs are counted, not
+only timed: tokens that the model wrote, passes of the text model, and pictures that the vision encoder read. Each turn reads the
+chat again from its start, so a picture of an early turn is counted in every later one.
+
+An episode has a budget: `--max-new-tokens` in all turns together, and at most half as many in one turn. A call that cannot be read,
+or a tool that fails, is told to the model in text. What a model writes behind a call is cut off, because it would be a guess of
+the result. A policy gets the pictures and the question of an item and nothing else; only `oracle` and `random` are given pictures
+of the solution, as bounds.
+
+## Train a model for a baseline
+
+A small model cannot call tools by instructions alone. `data.baseline` turns the solutions of a task into chats of a baseline, and
+the checkpoint remembers it:
+
+```bash
+python -m train.compare --config train/recipes/explicit_wall_maze.yaml --init_from CHECKPOINT --out FILE.json
+python -m train.sft --config train/recipes/needed_wall_maze.yaml --data.baseline draw:brief=true --method.name text_cot --init_from CHECKPOINT
+```
+
+`brief=true` asks the question alone, without instructions. `direct`, `text`, `caption`, `imagine`, `oracle` and `random` have
+demonstrations for every task; `crop`, `draw` and `whiteboard` for `frozenlake_plan`, `plan_check`, `wall_maze` and `fold_punch`,
+whose states they write as points and lines (`eval/turns/demonstrations.py`). The right answers of a trained model are the next
+training data, whole or as answers alone:
+
+```bash
+python -m train.rejection_sampling CHECKPOINT --baseline draw:brief=true --out data/reflected
+python -m train.rejection_sampling CHECKPOINT --baseline crop:brief=true --answers-only --out data/distilled
+```
+
+## Code runs in a sandbox
+
+`whiteboard`, `code_plot` and `code_tools` run code that a model wrote, and only with `--run-code` (in `train.compare`: where the
+recipe names one of them). The sandbox (`eval/sandbox/`) has no network, no files but those of Python and one scratch folder, no
+further processes, and limits of time, memory, output and pictures. It needs Linux with Landlock and seccomp, and refuses to run
+elsewhere. SECURITY.md says what it does not protect from.
+
+## Add one
+
+A file in `eval/baselines/` has a docstring and one subclass of `Baseline` (`eval/turns/baseline.py`), whose fields are its options.
+`think(problem)` is a generator: it yields `Ask(chat)`, `Read(chat)` or `Call(function)` and is sent what comes back. One that
+calls tools subclasses `ToolBaseline` and only says how a call is found. The tests find the file by itself.
+"""
+
+
+def baselines_page() -> str:
+    """How to use baselines, and each with its docstring and options."""
+    sys.path.insert(0, str(LIBRARY.parent))
+    import dataclasses
+
+    from eval import baselines
+
+    kinds = {name: baselines.load(name) for name in baselines.names()}
+    order = sorted(kinds, key=lambda name: (kinds[name].PAPER == "control", name))
+    lines = ["# Explicit thinking", "", NOTE, "", *BASELINES.splitlines(), "", "## List", ""]
+    lines += ["| baseline | source | summary |", "|---|---|---|"]
+    for name in order:
+        source = re.sub(r"arXiv (\d{4}\.\d{5})", r"[arXiv \1](https://arxiv.org/abs/\1)", kinds[name].PAPER)
+        lines.append(f"| [`{name}`](#{name}) | {source} | {kinds[name].SUMMARY} |")
+    for name in order:
+        lines += ["", f"## {name}", "", markdown(inspect.getdoc(inspect.getmodule(kinds[name])))]
+        if options := dataclasses.fields(kinds[name]):
+            lines += ["", "| option | default |", "|---|---|"]
+            lines += [f"| `{option.name}` | `{option.default!r}` |" for option in options]
+    return "\n".join(lines) + "\n"
+
+
 def public_paths() -> dict[str, str]:
     """Public name -> where it is defined, from the TYPE_CHECKING imports of latent_reason/__init__.py."""
     source = ast.parse((LIBRARY / "__init__.py").read_text(encoding="utf-8"))
@@ -120,7 +199,7 @@ def _cell(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]<>|#~$])", r"\\\1", shown)
 
 
-PAGES = {"methods.md": methods_page, "api.md": api_page, "security.md": security_page}
+PAGES = {"methods.md": methods_page, "baselines.md": baselines_page, "api.md": api_page, "security.md": security_page}
 
 
 def stale() -> list[str]:

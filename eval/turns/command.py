@@ -83,7 +83,7 @@ def evaluate_to_file(args: argparse.Namespace) -> None:
     task = args.task or trained_task(model.method.notes, args.checkpoint)
     levels = args.levels or data.levels or tasks.make(task).levels
     groups = item_groups([task], list(levels), args.n, args.seed, options=data.options)
-    limits = Limits(args.max_new_tokens, args.temperature, args.seed)
+    limits = Limits(args.max_new_tokens, max(args.max_new_tokens // 2, 1), args.temperature, args.seed)
     with ProgressFile(out.with_suffix(".unfinished"), _identity(args, name, groups)) as progress:
         rows, shown = evaluate(model, decoder, baseline, groups, limits, args.batch_size, progress, page is not None)
         report = {
