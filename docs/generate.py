@@ -100,7 +100,7 @@ the checkpoint remembers it:
 
 ```bash
 python -m train.compare --config train/recipes/explicit_wall_maze.yaml --init_from CHECKPOINT --out FILE.json
-python -m train.sft --config train/recipes/needed_wall_maze.yaml --data.baseline draw:brief=true --method.name text_cot --init_from CHECKPOINT
+python -m train.sft --config train/recipes/frozenlake_text_cot.yaml --data.baseline draw:brief=true --init_from CHECKPOINT
 ```
 
 `brief=true` asks the question alone, without instructions. `direct`, `text`, `caption`, `imagine`, `oracle` and `random` have

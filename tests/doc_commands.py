@@ -22,6 +22,12 @@ ROOT = Path(__file__).parents[1]
 #: places of the repository; a word that begins with one of them is a file that must exist, unless the command writes it
 TREE = re.compile(r"(?:latent_reason|train|eval|tests|paper_figs|docs)/[\w./-]+|checkpoints/frozenlake-tiny[\w./-]*")
 WRITES = {"--out", "--report", "--json", ">"}  # options and signs that are followed by a file the command writes
+#: packages that are commands, and the module that reads their command line
+PACKAGES = {
+    "latent_reason": "latent_reason.cli",
+    "eval.bench": "eval.bench.__main__",
+    "eval.baselines": "eval.turns.command",
+}
 #: programs of others: how they are called is not checked
 OTHERS = set("git cd curl mkdocs tensorboard hf mypy codespell source cp jupyter".split())
 
@@ -76,6 +82,10 @@ def parse_only(main, argv: list[str]) -> None:
             main()
     except Parsed:
         return
+    except SystemExit as ended:  # an option that prints something and ends
+        if ended.code:
+            raise
+        return
     raise AssertionError("it reads no command line")
 
 
@@ -104,7 +114,7 @@ def check_module(module: str, argv: list[str]) -> None:
         or module in ("train.config.reference", "latent_reason.contracts")
     ):
         return
-    name = {"latent_reason": "latent_reason.cli", "eval.bench": "eval.bench.__main__"}.get(module, module)
+    name = PACKAGES.get(module, module)
     parse_only(importlib.import_module(name).main, argv)
 
 

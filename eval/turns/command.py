@@ -1,4 +1,13 @@
-"""The command line of ``python -m eval.baselines``."""
+"""Accuracy and cost of explicit thinking: a baseline on held-out items of a task.
+
+    python -m eval.baselines CHECKPOINT --baseline crop:turns=4 --out FILE.json
+        [--task wall_maze] [--levels 3,4] [--n 200] [--seed 1] [--run-code] [--page FILE.html]
+    python -m eval.baselines --list
+
+Without ``--baseline``, the one that the checkpoint was trained on. FILE.items.jsonl beside FILE.json has one line an item,
+which eval.compare reads. ``--page`` shows the first chats with all their pictures. Code that a model writes runs in a sandbox,
+and only with ``--run-code``. The same command resumes an interrupted run from FILE.unfinished.
+"""
 
 from __future__ import annotations
 
@@ -44,9 +53,9 @@ class ListBaselines(argparse.Action):
         parser.exit()
 
 
-def main(description: str, argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m eval.baselines", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m eval.baselines", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("checkpoint")
     parser.add_argument("--list", action=ListBaselines, nargs=0, help="print all baselines")
