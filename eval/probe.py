@@ -54,6 +54,7 @@ EXTRA = (
     "blind",
     "text_corrupted",
 )
+VERDICT_PROBES = ("noise", "mean", "foreign", "removed")  # whose losses decide the verdict
 FOLLOW_TESTS = ("follow_difference", "follow_beyond_idle")  # what a foreign sketch adds to chance, and to an idle one
 FOLLOWED = ("foreign", "mean", "noise", "zero")  # whose text is compared with the donor of foreign latents
 RECORD_PROBES = tuple(name for name in (*MAIN, *EXTRA) if name != "text_corrupted")  # needs the generator of a puzzle
@@ -168,11 +169,17 @@ def probe(
 
 
 def correct_p_values(report: dict) -> None:
-    """Add ``holm_p`` to each test of a report: losses (``mcnemar_p``), and rates of following a foreign sketch (``p``)."""
-    tests = [(part, part["mcnemar_p"]) for part in report.values() if "mcnemar_p" in part]
-    tests += [(part, part["p"]) for name in FOLLOW_TESTS if (part := report.get("foreign", {}).get(name))]
-    for (part, _), p in zip(tests, holm([p for _, p in tests]) if tests else [], strict=True):
-        part["holm_p"] = round(float(p), 5)
+    """Add ``holm_p`` to each test of a report: losses (``mcnemar_p``), and rates of following a foreign sketch (``p``).
+
+    The tests of the verdict are corrected as a family of their own, because they are named before anything is seen. The
+    other probes explain it. Corrected with them, the same latents would have another verdict in a longer report.
+    """
+    losses = {name: (part, part["mcnemar_p"]) for name, part in report.items() if "mcnemar_p" in part}
+    decisive = [losses.pop(name) for name in VERDICT_PROBES if name in losses]
+    decisive += [(part, part["p"]) for name in FOLLOW_TESTS if (part := report.get("foreign", {}).get(name))]
+    for tests in filter(None, (decisive, list(losses.values()))):
+        for (part, _), p in zip(tests, holm([p for _, p in tests]), strict=True):
+            part["holm_p"] = round(float(p), 5)
 
 
 def has_meaning(name: str, reasoner) -> bool:

@@ -268,16 +268,20 @@ def test_the_verdict_names_missing_probes():
     assert "needs probes that were not run" in probe.verdict({"as_generated": {"n": 100}})
 
 
-def test_all_tests_of_a_report_are_corrected_together():
+def test_tests_of_the_verdict_are_corrected_together_and_apart_from_the_others():
     report = {
         "as_generated": {},
         "noise": {"mcnemar_p": 0.01},
         "foreign": {"mcnemar_p": 0.02, "follow_difference": {"p": 0.001}, "follow_beyond_idle": {"p": 0.5}},
     }
-    probe.correct_p_values(report)
-    foreign = report["foreign"]
-    assert [report["noise"]["holm_p"], foreign["holm_p"]] == [0.03, 0.04]
-    assert [foreign[name]["holm_p"] for name in probe.FOLLOW_TESTS] == [0.004, 0.5]
+    others = {"zero": {"mcnemar_p": 0.02}, **{f"other {n}": {"mcnemar_p": 0.9} for n in range(15)}}
+    for further in ({}, others):
+        report |= further
+        probe.correct_p_values(report)
+        foreign = report["foreign"]
+        assert [report["noise"]["holm_p"], foreign["holm_p"]] == [0.03, 0.04]
+        assert [foreign[name]["holm_p"] for name in probe.FOLLOW_TESTS] == [0.004, 0.5]
+    assert report["zero"]["holm_p"] == 0.32
 
 
 def test_a_model_that_never_sketches(lake, monkeypatch):
