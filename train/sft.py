@@ -116,6 +116,8 @@ def make_panels(config: SFTConfig, reasoner: LatentReasoner, decoder, folder: Pa
     """What is decoded of held-out items at every validation. Of records, a few suffice to see sketches; an answer may be
     twice as long as the longest gold answer."""
     data = config.data
+    if data.baseline:  # its answer takes several turns, of which decoding would write the first
+        return []
     if not data.folder:
         return [SketchPanel(reasoner, decoder, make_task(data, "val"), max(4, data.val_items), folder)]
     records = HeldOutRecords(data.folder, min(MAX_RECORDS_SHOWN, data.val_items))
@@ -140,7 +142,9 @@ def main() -> None:
         model, records = folder / "model", config.data.folder
         can_sketch = methods.load(config.method.name).MODE in ("mixed", "vision")
         following = (
-            f"eval.probe {model} --folder {records} --out {folder / 'probe.json'}"
+            f"eval.baselines {model} --out {folder / 'eval.json'}"
+            if config.data.baseline
+            else f"eval.probe {model} --folder {records} --out {folder / 'probe.json'}"
             if records and can_sketch
             else f"eval.answers {model} {records} --out {folder / 'answers.json'}"
             if records

@@ -178,6 +178,7 @@ def training_notes(config: RunConfig) -> dict:
             "levels": None if folder else data.levels,
             "items": data.items,
             "options": {} if folder else data.options,
+            **({"baseline": baseline} if (baseline := getattr(data, "baseline", None)) else {}),
         },
     }
 
