@@ -20,12 +20,8 @@ def test_picture_goes_in_and_out(sandbox):
     image = Image.fromarray(np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3))
     ran = sandbox("print(image.size, image.mode); show(image); image.rotate(180).show()", image)
     assert ran.text == "(7, 5) RGB\n"
-    assert [
-        np.array_equal(picture, expected) for picture, expected in zip(ran.pictures, (image, image.rotate(180)))
-    ] == [
-        True,
-        True,
-    ]
+    first, second = ran.pictures
+    assert np.array_equal(first, image) and np.array_equal(second, image.rotate(180))
     assert "name 'image' is not defined" in sandbox("image").error
 
 
