@@ -114,7 +114,6 @@ def _run_child(folder: Path, ready: int) -> None:
     """What the fork does. An error before the code starts goes to the pipe ``ready``."""
     try:
         os.setsid()
-        signal.set_wakeup_fd(-1)
         _arrange_descriptors(folder, ready)
         request = json.loads((folder / "request.json").read_text())
         limits = request["limits"]
@@ -123,6 +122,7 @@ def _run_child(folder: Path, ready: int) -> None:
             with Image.open(folder / "image.ppm") as file:
                 image = file.copy()
         os.chdir(folder / "scratch")
+        tempfile.tempdir = str(folder / "scratch")
         confinement.confine(
             folder / "scratch", limits["file_bytes"], limits["memory_bytes"], cpu_seconds=limits["cpu_seconds"]
         )

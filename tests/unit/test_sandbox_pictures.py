@@ -63,6 +63,7 @@ print(sorted(os.listdir()), open("b.txt").read())
 show(Image.open("a.png"))
 """
     ran = sandbox(code)
+    assert sandbox("import tempfile; tempfile.mkstemp()").error is None
     assert ran.text == "['a.png', 'b.txt'] text\n" and ran.pictures[0].getpixel((0, 0)) == (0, 0, 255)
 
 
