@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -158,30 +157,31 @@ class _Template:
                 start_new_session=True,
             )
         atexit.register(self.close)
-        self.missing = self._receive(START_SECONDS)["missing"]
+        self.missing = self._exchange(None, START_SECONDS)["missing"]
 
     def ask(self, folder: Path, seconds: float) -> dict:
         if self.missing:
             return {"missing": self.missing}
         with self.lock:
-            try:
-                self.socket.send(os.fsencode(folder))
-                return self._receive(seconds)
-            except BaseException:  # a late answer must not be taken for that of the next request
-                self.close()
-                _template.cache_clear()
-                raise
+            return self._exchange(os.fsencode(folder), seconds)
 
-    def _receive(self, seconds: float) -> dict:
-        self.socket.settimeout(seconds)
+    def _exchange(self, message: bytes | None, seconds: float) -> dict:
         try:
-            message = self.socket.recv(1 << 16)
-        except TimeoutError:
-            message = b""
-        if not message:
+            self.socket.settimeout(seconds)
+            if message is not None:
+                self.socket.send(message)
+            reply = self.socket.recv(1 << 16)
+            if not reply:
+                raise ConnectionError("it ended")
+            return json.loads(reply)
+        except BaseException as error:  # a late reply must not be taken for that of the next request
             self.close()
-            raise RuntimeError("the template process of the sandbox ended or did not answer; its error is on stderr")
-        return json.loads(message)
+            _template.cache_clear()
+            if isinstance(error, OSError):
+                raise RuntimeError(
+                    f"the template process of the sandbox is gone or does not answer: {error}"
+                ) from error
+            raise
 
     def close(self) -> None:
         self.socket.close()
@@ -206,7 +206,9 @@ def _read_results(path: Path, limits: Limits) -> tuple[list[Image.Image], str | 
     """Pictures, the error, and whether the code came to its end. The code may have written anything: lines that are not
     those of ``snippet.Results`` are passed over."""
     pictures, error, is_complete = [], None, False
-    for line in _lines(path, limits.results_bytes):
+    with path.open("rb") as file:
+        lines = file.read(limits.results_bytes).split(b"\n", limits.max_pictures + 2)  # the pictures, an error, the end
+    for line in lines[: limits.max_pictures + 2]:
         kind, _, rest = line.partition(b" ")
         with suppress(ValueError, RecursionError):
             if kind == b"picture" and len(pictures) < limits.max_pictures:
@@ -215,11 +217,6 @@ def _read_results(path: Path, limits: Limits) -> tuple[list[Image.Image], str | 
                 error = " ".join(str(json.loads(rest)).split())[:1000]
             is_complete = is_complete or line == b"end"
     return pictures, error, is_complete
-
-
-def _lines(path: Path, most: int) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        yield from file.read(most).split(b"\n")
 
 
 def _read_picture(rest: bytes, max_pixels: int) -> Image.Image:

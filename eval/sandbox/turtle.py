@@ -74,7 +74,7 @@ class Turtle:
         x, y = x if y is None else (x, y)
         start, end = _canvas.place(self._x, self._y), _canvas.place(x, y)
         if self._is_down:
-            pen, half = _canvas.pen(), self._width / 2
+            pen, half = _canvas.pen(), (self._width - 1) / 2
             pen.line([start, end], fill=self._line, width=self._width)
             if self._width > 2:  # round ends
                 for a, b in (start, end):
