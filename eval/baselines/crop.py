@@ -4,6 +4,9 @@ As in the source, a call is text of the model, and the region is one of the inpu
 and learns when to call by RL with a bonus where the answer is right. Here a region is enlarged to the size of the picture,
 and calls can be learned from demonstrations. A call is ``crop(x0, y0, x1, y1)``, or Qwen's ``<tool_call>`` with
 ``image_zoom_in_tool``. Of several input pictures the last one is cropped.
+
+How much a model loses by reading the whole picture is the zoom gap of eval.dossier (``gold_crop``); answers that were found by
+cropping are distilled into answers about the whole picture by ``train.rejection_sampling --answers-only``.
 """
 
 from __future__ import annotations
