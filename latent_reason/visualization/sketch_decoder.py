@@ -99,9 +99,13 @@ class SketchDecoder(ModelMixin, ConfigMixin):
     def draw(self, latents: torch.Tensor, grid: tuple[int, int], size: tuple[int, int]) -> PILImage.Image:
         """Decode one sketch (K, Z) to a picture of h*patch x w*patch pixels. A span with fewer than h'*w' latents is
         padded with zeros; latents beyond that number are left out."""
-        missing = grid[0] * grid[1] - len(latents)
-        latents = F.pad(latents.float(), (0, 0, 0, missing)) if missing > 0 else latents[: grid[0] * grid[1]].float()
+        latents = fill_grid(latents.float(), grid)
         return to_pil(self(latents[None].to(self.device), grid, size)[0])
+
+
+def fill_grid(latents: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """(h'*w', Z) from latents (K, Z) of a span of ``grid``: zeros for those that are missing, and none beyond it."""
+    return F.pad(latents, (0, 0, 0, grid[0] * grid[1] - len(latents)))
 
 
 def to_pil(pixels: torch.Tensor) -> PILImage.Image:
