@@ -198,3 +198,11 @@ def test_a_head_may_learn_at_a_rate_of_its_own(monkeypatch):
         assert len(is_head) == 1 and group["lr"] == pytest.approx(0.5 if is_head == {True} else 0.1)
     assert sum(len(group["params"]) for group in groups) == len(list(module.parameters()))
     assert len(make_optimizer(module, OptimConfig(name="adamw")).param_groups) == 2
+
+
+@pytest.mark.parametrize("options", [{"path": "full"}, {"credit": "span"}])
+def test_split_weights_refuse_as_many_passes_as_a_rollout_has_latents_or_sketches(options, monkeypatch):
+    module = module_of(monkeypatch)
+    split = replace(module.config, fsdp=True, rl=replace(module.rl, latent_policy_options=options))
+    with pytest.raises(ValueError, match="path=full and credit=span .* differ between processes"):
+        trainer.check_fsdp(split, module)
