@@ -145,7 +145,8 @@ def test_the_distance_from_the_encoder_is_that_of_the_rendering_encoded_again(mo
     far = []
     for row, one in enumerate(found.graded):
         pictures = decode_sketches(reasoner, decoder, rollout, row, one.item.images[-1])
-        images = reasoner.processor.preprocess_sketches(pictures)
+        shown = [picture.resize(one.item.images[-1].size) for picture in pictures]
+        images = reasoner.processor.preprocess_sketches(shown)
         for span, encoded in zip(rollout.spans_of(row), reasoner.target.encode_embeddings(images), strict=True):
             gap = (rollout.latents(span) - encoded[: span.length]) / reasoner.target.std
             far.append(gap.square().mean(-1))
@@ -204,5 +205,5 @@ def test_a_head_may_learn_at_a_rate_of_its_own(monkeypatch):
 def test_split_weights_refuse_as_many_passes_as_a_rollout_has_latents_or_sketches(options, monkeypatch):
     module = module_of(monkeypatch)
     split = replace(module.config, fsdp=True, rl=replace(module.rl, latent_policy_options=options))
-    with pytest.raises(ValueError, match="path=full and credit=span .* differ between processes"):
+    with pytest.raises(ValueError, match="path=full and credit=span of"):
         trainer.check_fsdp(split, module)

@@ -92,7 +92,7 @@ have the same norm, a moving average."""
     """Weight of the squared distance of the latents of the model from latent_anchor_to."""
     latent_anchor_to: Literal["start", "encoder", "rendering"] = "start"
     """start: the latents of ref_model, in stds of a channel; encoder: what its encoder makes of their own rendering, in \
-the same; rendering: how much their rendering differs from that of the latents of ref_model, in pixels from 0 to 1."""
+the same; rendering: how much their rendering differs from that of the latents of ref_model, in stds of its pixels."""
     latent_importance_sampling_level: Literal["latent", "span"] = "span"
     """One probability ratio for each latent, or one for each sketch: the geometric mean of those of its latents."""
     latent_epsilon: Weight = 0.0

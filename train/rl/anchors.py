@@ -13,7 +13,7 @@ from latent_reason.decoding.rollout import Rollout
 from latent_reason.model.batch import Grid
 from latent_reason.model.reasoner import LatentReasoner
 from latent_reason.objectives.rollout_states import places_of
-from latent_reason.visualization.sketch_decoder import SketchDecoder, fill_grid
+from latent_reason.visualization.sketch_decoder import SketchDecoder, fill_grid, preprocess_renderings
 
 from ..config import RLConfig
 from .rollouts import Experience
@@ -42,11 +42,11 @@ def anchor_distance(
     ``to`` names the anchor: ``start``, the latents ``initial`` (n, Z) of the reference model in the same places;
     ``encoder``, what the reference's encoder makes of their own rendering, which stands still as every target does
     (image processors have no gradient); both in stds of a channel. ``rendering`` is the distance of their rendering from
-    that of ``initial``, in pixels from 0 to 1, with the gradient of the decoder. The formulas of the last two are ours.
+    that of ``initial``, in stds of all its pixels, with the gradient of the decoder. The formulas of the last two are ours.
     """
     if to == "rendering":
         own, start = (render(reference, decoder, z, experience) for z in (drawn, initial))
-        return (own - start).square().mean()
+        return (own - start).square().mean() / start.var(correction=0).clamp_min(1e-6)
     target, in_hidden_space = reference.target, reference.head.in_hidden_space
     is_raw = target is not None and (in_hidden_space or not target.standardize)
     std = target.std if is_raw else initial.square().mean().sqrt() if in_hidden_space else 1.0
@@ -92,7 +92,7 @@ def reencode(
     """(n, Z) what the encoder makes of the renderings of latents z (n, Z). Latents beyond the grid of their span, which no
     rendering shows, stay as they are."""
     spans, target = split_spans(reference, z, experience), reference.target
-    images = reference.processor.preprocess_sketches([decoder.draw(*span) for span in spans]).to(z.device)
+    images = preprocess_renderings(reference, [decoder.draw(*span) for span in spans], [span.size for span in spans])
     encoded, goals = target.encode(images, [span.grid for span in spans]), []
     for own, span, found in zip(z.split([len(span.latents) for span in spans]), spans, encoded, strict=True):
         if not reference.head.in_hidden_space:
