@@ -9,10 +9,12 @@ a recipe: text and latent weight 1, 0, then 0, 1 and ``trainable: [head]``). Tra
 What differs from the released code: the head uses a cache; rows of a batch open spans at different steps; the stage is
 an option, not a substring of a path; the model decides when to open a span, or, with ``open_after_sentences``, a span
 follows every sentence as in the released code, and START, which is then forced, has no text loss (``start_loss=True``
-gives it one); targets are standardized; the head sees the images of the prompt alone, whereas the released head also
-sees every picture drawn so far (the backbone sees them in both, so the states that the head reads depend on them). As
-in the released code for Qwen, an L1 after the connector is added to the loss before it, whatever ``loss`` is;
-``connector_weight=0`` leaves it out, as the one for Gemma does.
+gives it one); targets are standardized; the head sees the images of the prompt alone, whereas the prefix of the released head is the
+inputs at all image positions before its span, pictures that were drawn included. That is not an option here: what a
+head reads besides states is fixed when a row begins. Latents would have to join it in every step, per row and as they
+are fed, because probes replace latents after the head has drawn them. (The backbone sees the drawn pictures in both, so
+the states that the head reads depend on them.) As in the released code for Qwen, an L1 after the connector is added to
+the loss before it, whatever ``loss`` is; ``connector_weight=0`` leaves it out, as the one for Gemma does.
 Defaults: L1, 2 cross-attention and 8 causal layers from the paper; at most 256 latents per image; connector weight 1 from
 the released code.
 """

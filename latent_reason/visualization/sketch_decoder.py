@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,7 @@ from PIL import Image as PILImage
 from torch import nn
 
 if TYPE_CHECKING:
-    from ..model.batch import MixedBatch
+    from ..model.batch import ImageBatch, MixedBatch
     from ..model.reasoner import LatentReasoner
 
 
@@ -99,9 +100,13 @@ class SketchDecoder(ModelMixin, ConfigMixin):
     def draw(self, latents: torch.Tensor, grid: tuple[int, int], size: tuple[int, int]) -> PILImage.Image:
         """Decode one sketch (K, Z) to a picture of h*patch x w*patch pixels. A span with fewer than h'*w' latents is
         padded with zeros; latents beyond that number are left out."""
-        missing = grid[0] * grid[1] - len(latents)
-        latents = F.pad(latents.float(), (0, 0, 0, missing)) if missing > 0 else latents[: grid[0] * grid[1]].float()
+        latents = fill_grid(latents.float(), grid)
         return to_pil(self(latents[None].to(self.device), grid, size)[0])
+
+
+def fill_grid(latents: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """(h'*w', Z) from latents (K, Z) of a span of ``grid``: zeros for those that are missing, and none beyond it."""
+    return F.pad(latents, (0, 0, 0, grid[0] * grid[1] - len(latents)))
 
 
 def to_pil(pixels: torch.Tensor) -> PILImage.Image:
@@ -113,6 +118,16 @@ def to_pixels(picture: PILImage.Image, size: tuple[int, int], patch: int) -> tor
     """An RGB picture as pixels (3, h*patch, w*patch) from 0 to 1, scaled to ``size`` (h, w) tokens."""
     small = picture.resize((size[1] * patch, size[0] * patch), PILImage.Resampling.BOX)
     return torch.from_numpy(np.array(small)).permute(2, 0, 1).float() / 255
+
+
+def preprocess_renderings(
+    reasoner: LatentReasoner, pictures: Sequence[PILImage.Image], sizes: Sequence[tuple[int, int]]
+) -> ImageBatch:
+    """Rendered pictures of ``sizes`` (h, w) tokens as the target's encoder takes them, on the reasoner's device. Each is
+    scaled to the pixels of so many tokens of the backbone; as it is rendered, the encoder could see fewer tokens in it."""
+    side = reasoner.backbone.pixels_per_token
+    scaled = [picture.resize((w * side, h * side)) for picture, (h, w) in zip(pictures, sizes, strict=True)]
+    return reasoner.processor.preprocess_sketches(scaled).to(reasoner.device)
 
 
 @torch.no_grad()
@@ -139,7 +154,7 @@ def reencode_sketches(
     for span in is_chosen.nonzero()[:, 0].tolist():
         h, w = grid = tuple(batch.spans[span, 2:].tolist())
         drawn = decoder.draw(reasoner.unscale_latents(latents[span, : h * w]), grid, sizes[span])
-        images = reasoner.processor.preprocess_sketches([drawn]).to(latents.device)
+        images = preprocess_renderings(reasoner, [drawn], [sizes[span]])
         encoded = reasoner.target.encode_embeddings(images, [grid])[0]
         latents[span, : h * w] = reasoner.scale_latents(encoded).to(latents)
     return latents

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from latent_reason.decoding.engine import generate
 from latent_reason.model.batch import LATENT
 from latent_reason.tasks import make
 from train.rl import rewards
+from train.rl.anchors import anchor_distance
 from train.rl.content_measures import (
     attention_to_latents,
     ends_of_spans,
@@ -82,6 +84,30 @@ def test_attention_to_latents_is_relative_to_the_reference(drawn):
     with pytest.raises(ValueError, match="needs the reference model"):
         latent_attention(replace(context, reference=None), rollout, items)
     assert context.reasoner.backbone.attn_implementation == "sdpa"
+
+
+def test_anchors_are_near_what_the_published_model_draws(drawn):
+    """Its encoder sees in the rendering of a latent this latent; at another number of pixels a token it would not. It
+    accepts any picture, and the anchor to the rendering only the same one."""
+    context, rollout, items = drawn
+    reasoner, decoder = context.reasoner, context.decoder
+    spans = [span for row in range(len(items)) for span in rollout.spans_of(row)]
+    grids = [torch.tensor([span.grid]) for span in spans]
+    z = torch.cat(
+        [reasoner.target.normalize(rollout.latents(s)[None], g)[0] for s, g in zip(spans, grids, strict=True)]
+    )
+    experience = SimpleNamespace(rollout=rollout, graded=[SimpleNamespace(item=item) for item in items])
+
+    def distance(to: str, drawn: torch.Tensor) -> float:
+        with torch.no_grad():
+            return float(anchor_distance(to, reasoner, decoder, experience, drawn, z))
+
+    noisy = z + torch.randn(z.shape, generator=torch.Generator().manual_seed(0))
+    assert distance("start", z) == distance("rendering", z) == 0 and distance("encoder", z) < 0.05
+    assert distance("start", noisy) == pytest.approx(1, abs=0.1)
+    assert distance("encoder", noisy) > 0.5 and distance("rendering", noisy) > 0.02
+    others = z.roll(spans[0].length, 0)  # each sketch in the place of the next
+    assert distance("encoder", others) < 0.05 and distance("rendering", others) > 0.1
 
 
 @pytest.mark.parametrize("name", ["sketch_right", "sketch_useful", "attend_latents"])

@@ -109,14 +109,19 @@ def test_redrawn_sketches_are_what_the_eye_sees_of_their_rendering(make_backbone
     z = reasoner.target(batch)
     with pytest.raises(ValueError, match="needs a sketch decoder"):
         objective_for(reasoner).check(reasoner)
-    decoder, fed = SketchDecoder(latent=32, width=32), reasoner.latents_to_embeddings(z)
+    decoder, fed = SketchDecoder(latent=32, width=32, patch=8), reasoner.latents_to_embeddings(z)
     chosen = torch.tensor([True, False, False, True])
     again = reencode_sketches(reasoner, batch, fed, chosen, decoder=decoder)
     mask = batch.latent_slots()[2]
     assert torch.equal(again[1:3], fed[1:3]) and relative_error(again[0][mask[0]], fed[0][mask[0]]) > 1e-3
     h, w = batch.spans[3, 2:].tolist()
-    picture = decoder.draw(fed[3, : h * w], (h, w), reasoner.target.token_grids(batch.sketches)[3])
-    seen = reasoner.target.encode_embeddings(reasoner.processor.preprocess_sketches([picture]), [(h, w)])[0]
+    rows, columns = size = reasoner.target.token_grids(batch.sketches)[3]
+    picture = decoder.draw(fed[3, : h * w], (h, w), size)
+    side = reasoner.backbone.pixels_per_token
+    assert picture.size != (columns * side, rows * side), "a decoder has pixels of its own"
+    images = reasoner.processor.preprocess_sketches([picture.resize((columns * side, rows * side))])
+    assert reasoner.target.token_grids(images) == [size]
+    seen = reasoner.target.encode_embeddings(images, [(h, w)])[0]
     assert_close(again[3, : h * w], seen)
 
 

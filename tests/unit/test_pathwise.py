@@ -12,12 +12,13 @@ from latent_reason.contracts.closeness import assert_close, relative_error
 from latent_reason.contracts.fixtures import ready_copy
 from latent_reason.decoding.engine import generate
 from latent_reason.model import heads
-from latent_reason.model.batch import TEXT
+from latent_reason.model.batch import TEXT, shift_right
 from latent_reason.objectives.latent_policies import Mask, Pathwise
 from latent_reason.objectives.replay import replay
-from latent_reason.objectives.rollout_states import path_states, rollout_states
+from latent_reason.objectives.rollout_states import count_spans, path_states, places_of, rollout_states
 
 pytestmark = pytest.mark.usefixtures("float64")
+two_heads = pytest.mark.parametrize("reasoner", ["flow", "identity"], indirect=True)
 HEADS = {"flow": {}, "mlp": {}, "identity": {}, "explore": {"explore": 0.3}}
 SEED = 5
 
@@ -104,6 +105,89 @@ def test_one_pass_is_exact_for_a_single_latent(reasoner, make_traces):
     assert any(n.startswith("head.") for n in gradients[0]) == bool(list(model.head.parameters()))
 
 
+class Held(Pathwise):
+    """Draws the latents whose record says so, and takes the others as they are recorded. It tests others, so that it
+    need not draw anything in decoding."""
+
+    def sample(self, head, h, noise):
+        z, _ = super().sample(head, h, noise[:, :-2])
+        return torch.where(noise[:, -1] > 0, z, noise[:, -2]), noise
+
+
+@two_heads
+def test_with_credit_by_span_text_has_the_gradient_of_the_span_before_it(reasoner, make_traces):
+    """By differences: for each span, the text up to the next one with the latents of earlier spans as they were, and
+    those of this one drawn anew with weights a little to both sides."""
+    model, options = reasoner
+    policies = {credit: Pathwise(model.head, path="full", credit=credit, **options) for credit in ("span", "rollout")}
+    policy, opened = policies["span"], [[model.vocabulary.open]] * len(make_traces())
+    rollout = rolled(model, policy, make_traces, forced_tokens=opened, max_new_tokens=16)
+    assert_close(path_states(model, rollout, policy), rollout_states(model, rollout))
+    assert len(rollout.spans_of(0)) > 1, "a row with several spans"
+    begun = shift_right(count_spans(rollout)[..., None])[..., 0][:, -rollout.ids.shape[1] :]
+    weights, (places, _) = torch.randn(rollout.ids.shape) * rollout.text_decisions, places_of(rollout)
+    with torch.no_grad():
+        old, _ = policy.sample(model.head, replay(model, rollout, policy, 0.7).states, rollout.policy_records)
+    parameters = [p for name, p in model.named_parameters() if name.startswith(("head.", "backbone.model.model.lang"))]
+    direction = [torch.randn_like(p) * p.std() for p in parameters]
+    held = Held(model.head, path="full", **options)
+
+    @torch.no_grad()
+    def log_prob(number: int, shift: float) -> torch.Tensor:
+        before = [p.clone() for p in parameters]
+        for p, d in zip(parameters, direction, strict=True):
+            p.add_(shift * d)
+        is_drawn = (places.span == number)[:, None, None].expand(-1, 1, old.shape[1]).to(old)
+        records = torch.cat([rollout.policy_records, old[:, None], is_drawn], 1)
+        text = replay(model, replace(rollout, policy_records=records), held, 0.7).text
+        for p, kept in zip(parameters, before, strict=True):
+            p.copy_(kept)
+        return (text * weights * (begun == number)).sum()
+
+    expected = sum((log_prob(n, 1e-6) - log_prob(n, -1e-6)) / 2e-6 for n in range(int(places.span.max()) + 1))
+    found = {}
+    for credit, policy in policies.items():
+        text = replay(model, rollout, policy, 0.7).text
+        gradients = torch.autograd.grad((text * weights).sum(), parameters, allow_unused=True)
+        found[credit] = sum((g * d).sum() for g, d in zip(gradients, direction, strict=True) if g is not None)
+    assert relative_error(found["span"], expected) < 1e-5
+    assert relative_error(found["rollout"], expected) > 1e-4
+    with torch.no_grad():
+        for p, d in zip(parameters, direction, strict=True):
+            p.add_(0.01 * d)
+    moved = [replay(model, rollout, policy, 0.7).text for policy in policies.values()]
+    assert_close(*moved)  # so the ratio of a further update is that of the words under the same noise
+
+
+@two_heads
+@pytest.mark.parametrize("path", ["one", "full"])
+def test_credit_by_span_is_that_of_the_rollout_where_a_row_has_one_span(reasoner, path, make_traces):
+    model, options = reasoner
+    policies = [Pathwise(model.head, path=path, credit=credit, **options) for credit in ("rollout", "span")]
+    rollout = rolled(model, policies[0], make_traces, max_spans=1)
+    assert {len(rollout.spans_of(row)) for row in range(len(rollout.ids))} == {1}
+    gradients = []
+    for policy in policies:
+        model.zero_grad()
+        replay(model, rollout, policy, 0.7).text.sum().backward()
+        gradients.append({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
+    assert_close(*gradients, depth=32)
+
+
+@two_heads
+def test_with_credit_by_span_one_pass_is_exact_for_spans_of_one_latent(reasoner, make_traces):
+    model, options = reasoner
+    policies = [Pathwise(model.head, path=path, credit="span", **options) for path in ("one", "full")]
+    rollout = rolled(model, policies[0], make_traces, latents_per_span=1)
+    assert len(rollout.spans) > len(rollout.ids)
+    gradients = []
+    for policy in policies:
+        model.zero_grad()
+        replay(model, rollout, policy, 0.7).text.sum().backward()
+        gradients.append({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
+    assert_close(*gradients, depth=32)
+
+
 def test_a_row_alone_has_its_gradient_in_a_batch(reasoner, make_traces):
     model, options = reasoner
     policy = Pathwise(model.head, **options)
@@ -124,7 +208,14 @@ def test_exploration_is_recorded_noise(make_backbone):
     assert Pathwise(head).num_draws == 0 and Pathwise(heads.make("flow", 8, 6), explore=0.1).num_draws == 2
 
 
-@pytest.mark.parametrize(("options", "words"), [({"path": "half"}, "'one' or 'full'"), ({"explore": -1}, "explore=-1")])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"path": "half"}, "'one' or 'full'"),
+        ({"explore": -1}, "explore=-1"),
+        ({"credit": "sketch"}, "'rollout' or 'span'"),
+    ],
+)
 def test_options_that_do_not_exist_are_refused(options, words):
     with pytest.raises(ValueError, match=words):
         Pathwise(heads.make("mlp", 8, 8), **options)

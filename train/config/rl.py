@@ -89,7 +89,10 @@ have the same norm, a moving average."""
     latent_beta: Weight = 0.0
     """Weight of the KL divergence of latents from ref_model."""
     latent_anchor: Weight = 0.0
-    """Weight of the squared distance, in stds of a channel, between the latents of the model and of ref_model."""
+    """Weight of the squared distance of the latents of the model from latent_anchor_to."""
+    latent_anchor_to: Literal["start", "encoder", "rendering"] = "start"
+    """start: the latents of ref_model, in stds of a channel; encoder: what its encoder makes of their own rendering, in \
+the same; rendering: how much their rendering differs from that of the latents of ref_model, in stds of its pixels."""
     latent_importance_sampling_level: Literal["latent", "span"] = "span"
     """One probability ratio for each latent, or one for each sketch: the geometric mean of those of its latents."""
     latent_epsilon: Weight = 0.0
@@ -108,6 +111,11 @@ have the same norm, a moving average."""
         self._check_rollouts()
         if unknown := self.perturbations.keys() - set(PERTURBATIONS):
             raise ValueError(f"rl.perturbations: unknown {min(unknown)!r}. Known: {', '.join(PERTURBATIONS)}.")
+        if self.latent_anchor_to != "start" and not self.latent_anchor:
+            raise ValueError(
+                f"rl.latent_anchor_to={self.latent_anchor_to} has no effect without a weight. Set rl.latent_anchor, such as "
+                "0.1, or remove it."
+            )
         if 0 < self.max_token_weight < 1:
             raise ValueError(f"rl.max_token_weight={self.max_token_weight}: must be 1 or more, or 0 for no weighting.")
         if self.num_iterations > 1 and not has_ratio(self.loss_type):

@@ -18,9 +18,11 @@ from latent_reason.objectives import latent_policies, policy_gradient
 from latent_reason.objectives.latent_policies import LatentPolicy
 from latent_reason.objectives.policy_gradient import PolicyObjective, Surrogate
 from latent_reason.objectives.replay import Replay, replay
+from latent_reason.visualization.sketch_decoder import SketchDecoder
 
 from ..config import RLConfig
 from . import perturbations
+from .anchors import anchor_distance
 from .rollouts import Experience
 
 
@@ -30,6 +32,7 @@ class LossContext:
 
     reasoner: torch.nn.Module
     reference: torch.nn.Module | None  # the model at the start of training
+    decoder: SketchDecoder | None
     policy: LatentPolicy | None
     objective: PolicyObjective
     rl: RLConfig
@@ -115,10 +118,8 @@ def compare_with_reference(
         parts["latents/cos_to_sft"] = F.cosine_similarity(drawn, initial).mean()
         parts["latents/norm_drawn"] = drawn.norm(dim=-1).mean()
     if rl.latent_anchor:
-        target = reasoner.target
-        is_raw = target is not None and (reasoner.head.in_hidden_space or not target.standardize)
-        std = target.std if is_raw else initial.square().mean().sqrt() if reasoner.head.in_hidden_space else 1.0
-        away = ((drawn - initial) / std).square().mean() * experience.latent_share
+        away = anchor_distance(rl.latent_anchor_to, reference, context.decoder, experience, drawn, initial)
+        away = away * experience.latent_share
         parts["train/latent_anchor"], loss = away, loss + rl.latent_anchor * away
     if context.steps and len(new.latents):
         heads = reasoner.head, reference.head

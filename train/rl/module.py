@@ -25,6 +25,7 @@ from ..batch_sizes import rows_per_process
 from ..config import RLConfig, RLTrainingConfig
 from ..lit_modules import TrainingModule
 from ..model_setup import build_objective
+from .anchors import check_anchor
 from .losses import LossContext, rollout_loss
 from .rollout_sampler import MIN_ADVANTAGE, RolloutSampler
 from .rollouts import Experience, token_weights
@@ -59,6 +60,7 @@ class RLModule(TrainingModule):
         objective = replace(policy_gradient.OBJECTIVES[config.rl.loss_type], dual=config.rl.dual_clip or None)
         num_prompts = rows_per_process(config, processes)
         self.sampler = RolloutSampler(reasoner, task, config, objective, num_prompts, reference, decoder)
+        check_anchor(config.rl, reasoner, decoder)
         self.counts = self.sampler.counts
         self.num_skipped = self.num_tokens = 0
         self.grad_norm: torch.Tensor | None = None  # at the last optimizer step
@@ -349,6 +351,7 @@ class RLModule(TrainingModule):
         return LossContext(
             self.reasoner,
             self.reference,
+            self.sampler.context.decoder,
             self.policy,
             self.objective,
             self.rl,

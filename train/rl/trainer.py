@@ -70,6 +70,8 @@ def train_stage(config: RLTrainingConfig, folder: Path):
         reference, _ = prepare_model(unsharded, require_trained=True)
         choose_attention(reference, config, build_objective(config, reference))
         reference.requires_grad_(False).eval()
+    if decoder is not None:
+        decoder.requires_grad_(False)
     if config.rl.latents_per_span and reasoner.can_sketch and reasoner.switch.stop != "count":
         raise ValueError(
             f"rl.latents_per_span: method {config.method.name!r} predicts the number of latents of a sketch. Remove "
@@ -113,10 +115,11 @@ def check_fsdp(config: RLTrainingConfig, module: RLModule) -> None:
     """Raises ValueError for options that FSDP2 does not support."""
     sharding.check_supported(config, module.reasoner, module.sft)
     options = config.rl.latent_policy_options
-    if config.fsdp and (config.rl.latent_weight == "balanced" or options.get("path") == "full"):
+    is_uneven = options.get("path") == "full" or options.get("credit") == "span"
+    if config.fsdp and (config.rl.latent_weight == "balanced" or is_uneven):
         raise ValueError(
-            "fsdp: rl.latent_weight=balanced and rl.latent_policy_options.path=full make passes that differ between "
-            "processes. Set a number, and path=one."
+            "fsdp: rl.latent_weight=balanced, and path=full and credit=span of rl.latent_policy_options, make passes that "
+            "differ between processes. Set a number, path=one and credit=rollout."
         )
     if config.fsdp and config.rl.perturbations:
         raise ValueError(

@@ -77,6 +77,17 @@ class Pathwise(LatentPolicy):
     for the path from a latent to later latents. With ``path="full"`` it draws one latent after the other through the
     cache, which is exact and needs a pass for each column of latents.
 
+    ``credit`` says which text the gradient of a latent comes from. With ``"rollout"`` it is all text after it. With
+    ``"span"`` it is the text up to the first latent of the next span alone, with the decision to open it: the replay
+    scores that text with the latents of its own span drawn, and those of earlier spans as constants of the same value.
+    So each sketch answers for the text that it serves directly. This is ours, and biased: it leaves out what a sketch
+    does to the text after the next one. In return a latent has the score of fewer tokens in its gradient, and so less
+    variance. Log-probabilities do not change, and where no row has more than one span, neither do gradients. It takes a
+    pass (with ``path="full"``, all its passes) for each span of the row with most of them.
+
+    A reward of the sketch alone, such as whether it is right, can not weight this gradient in place of the advantage:
+    given the sketch, the score of the text after it has mean zero, so the product has too, and would be noise.
+
     The record is the noise. ``explore`` adds noise of that many ``spread`` (stds of a channel) to what the head draws.
 
     Raises:
@@ -91,13 +102,16 @@ class Pathwise(LatentPolicy):
         path: Literal["one", "full"] = "one",
         explore: float = 0.0,
         spread: float | torch.Tensor = 1.0,
+        credit: Literal["rollout", "span"] = "rollout",
     ):
         super().__init__(head)
         if path not in ("one", "full"):
             raise ValueError(f"path={path!r}: must be 'one' or 'full'.")
+        if credit not in ("rollout", "span"):
+            raise ValueError(f"credit={credit!r}: must be 'rollout' or 'span'.")
         if explore < 0:
             raise ValueError(f"explore={explore}: must be 0 or more.")
-        self.path, self.explore, self.spread = path, explore, spread
+        self.path, self.credit, self.explore, self.spread = path, credit, explore, spread
         self.num_draws = int(head.is_stochastic) + bool(explore)
 
     def sample(self, head, h, noise):
