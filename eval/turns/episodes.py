@@ -13,7 +13,7 @@ from eval.sandbox import is_available
 from latent_reason.decoding.config import GenerationConfig
 from latent_reason.decoding.queue import Cost, Finished, Request, RequestQueue
 from latent_reason.model.reasoner import LatentReasoner
-from latent_reason.visualization.storyboard import decode_sketches
+from latent_reason.visualization.storyboard import decode_sketches, split_text
 
 from .baseline import Ask, Baseline, Call, Chat, Problem, Read, Reading, Reply, Thinking
 
@@ -216,6 +216,7 @@ class _Runner:
         assert asked is not None  # it was submitted
         text, sketches = rollout.text(row, self.model.vocabulary), []
         if self.baseline.RENDERS:
+            text = split_text(rollout, row, self.model.vocabulary)[0]  # rows stop one token after their first sketch
             pictures = asked.chat.pictures()
             sketches = decode_sketches(self.model, self.decoder, rollout, row, pictures[-1]) if pictures else []
         one.episode.count(asked.chat.with_reply(text), done.cost or Cost.of(rollout, row))

@@ -135,6 +135,8 @@ def test_rendered_sketches_are_read_again_in_every_family(family):
     assert episode.latents and episode.sketches and episode.written <= 60
     rendered = [part for m in episode.chat.messages[1:] for part in m.content if isinstance(part, Image)]
     assert len(rendered) == min(episode.sketches, 2)
+    said = [part.text for m in episode.chat.messages if m.role == "assistant" for part in m.content]
+    assert said[0] == "", "it opened a sketch at once; what it wrote behind it is cut off"
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if not baselines.load(n).RENDERS])
