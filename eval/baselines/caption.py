@@ -23,9 +23,9 @@ class Caption(Prompted):
     )
 
     def think(self, problem: Problem) -> Thinking:
-        reply = yield Ask(problem.chat(self.preface))
+        reply = yield Ask(self.begin(problem))
         return reply.text
 
     def demonstrate(self, task: Task, item: Item) -> Trace:
         words = task.trace(item, "text").assistant_text()
-        return self.demonstration(task, item, self.problem(task, item).chat(self.preface).with_reply(words))
+        return self.demonstration(task, item, self.begin(self.problem(task, item)).with_reply(words))

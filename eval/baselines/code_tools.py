@@ -9,21 +9,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from PIL import Image as PILImage
-
-from eval.turns.baseline import Problem
 from eval.turns.code import CodeBaseline
 
 
 @dataclass(frozen=True)
 class CodeTools(CodeBaseline):
     PAPER = "Thinking with Programming Vision"
+    GETS_PICTURE = True
     SUMMARY = "changes and measures the picture with code of its own"
     INSTRUCTIONS = (
         "Think step by step. To rotate, crop, enhance or measure the last picture, write Python code in ```python fences and "
         "stop. The picture is the Pillow image `image`; numpy is there; show(picture) shows a picture to you, print a value."
     )
-
-    def code_picture(self, problem: Problem, shown: tuple[PILImage.Image, ...]) -> PILImage.Image | None:
-        pictures = (*problem.pictures, *shown)
-        return pictures[-1] if pictures else None

@@ -16,9 +16,9 @@ from functools import partial
 
 from eval.turns.baseline import Problem
 from eval.turns.calls import ToolCall, find_calls
-from eval.turns.demonstrations import Demonstrated, Marks, region_around, written
-from eval.turns.pictures import ToolError, box_of, enlarge
-from eval.turns.tools import Action, Seen
+from eval.turns.demonstrations import Demonstrated, Marks, find_region, to_numbers
+from eval.turns.pictures import Scale, ToolError, describe_scale, enlarge, read_box
+from eval.turns.tools import Action, Observation
 from latent_reason.tasks import Item
 
 NAMES = ("crop", "image_zoom_in_tool")
@@ -26,6 +26,12 @@ NAMES = ("crop", "image_zoom_in_tool")
 
 @dataclass(frozen=True)
 class Crop(Demonstrated):
+    """Args:
+    scale: what the numbers of a call mean.
+    """
+
+    scale: Scale = "pixels"
+
     PAPER = "arXiv 2505.14362"
     SUMMARY = "names a box, and the enlarged region comes back"
     INSTRUCTIONS = (
@@ -33,18 +39,21 @@ class Crop(Demonstrated):
         "and stop. The enlarged region is then shown to you."
     )
 
-    def find_action(self, text: str, problem: Problem, shown: tuple) -> Action | None:
+    def instructions(self, problem: Problem) -> str:
+        return " ".join([self.INSTRUCTIONS, *(describe_scale(p, self.scale) for p in problem.pictures[-1:])])
+
+    def find_action(self, text: str, problem: Problem, observed: tuple) -> Action | None:
         calls = find_calls(text, NAMES)
         return Action(partial(self._crop, calls[0], problem), calls[0].end) if calls else None
 
-    def _crop(self, call: ToolCall, problem: Problem) -> Seen:
+    def _crop(self, call: ToolCall, problem: Problem) -> Observation:
         if call.error:
             raise ToolError(call.error)
         if not problem.pictures:
             raise ToolError("there is no picture to crop.")
         picture = problem.pictures[-1]
-        return Seen("", (enlarge(picture, box_of(call.name, call.numbers, picture.size, self.scale)),))
+        return Observation("", (enlarge(picture, read_box(call.name, call.numbers, picture.size, self.scale)),))
 
-    def write_action(self, item: Item, marks: Marks, shown: tuple) -> str:
+    def write_action(self, item: Item, marks: Marks) -> str:
         size = item.images[-1].size
-        return f"crop({', '.join(map(str, written(region_around(marks.new, size), size, self.scale)))})"
+        return f"crop({', '.join(map(str, to_numbers(find_region(marks.new, size), size, self.scale)))})"

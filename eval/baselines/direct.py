@@ -16,9 +16,9 @@ class Direct(Prompted):
     INSTRUCTIONS = "Give the answer at once, without any reasoning."
 
     def think(self, problem: Problem) -> Thinking:
-        reply = yield Ask(problem.chat(self.preface))
+        reply = yield Ask(self.begin(problem))
         return reply.text
 
     def demonstrate(self, task: Task, item: Item) -> Trace:
-        chat = self.problem(task, item).chat(self.preface)
+        chat = self.begin(self.problem(task, item))
         return self.demonstration(task, item, chat.with_reply(f"\\boxed{{{item.answer}}}"))

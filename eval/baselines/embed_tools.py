@@ -15,8 +15,8 @@ from PIL import Image as PILImage
 
 from eval.turns.baseline import Problem
 from eval.turns.calls import ToolCall, find_calls
-from eval.turns.pictures import Scale, ToolError, box_of, enlarge
-from eval.turns.tools import Action, Seen, ToolBaseline
+from eval.turns.pictures import Scale, ToolError, describe_scale, enlarge, read_box
+from eval.turns.tools import Action, Observation, ToolBaseline
 
 MOST = 6  # regions of one request
 GAP = 4  # pixels between two regions
@@ -37,20 +37,23 @@ class EmbedTools(ToolBaseline):
         "and stop. They are then shown to you side by side."
     )
 
-    def find_action(self, text: str, problem: Problem, shown: tuple) -> Action | None:
+    def instructions(self, problem: Problem) -> str:
+        return " ".join([self.INSTRUCTIONS, *(describe_scale(p, self.scale) for p in problem.pictures[-1:])])
+
+    def find_action(self, text: str, problem: Problem, observed: tuple) -> Action | None:
         calls = find_calls(text, ("view",))
         return Action(partial(self._view, calls, problem), calls[-1].end) if calls else None
 
-    def _view(self, calls: list[ToolCall], problem: Problem) -> Seen:
+    def _view(self, calls: list[ToolCall], problem: Problem) -> Observation:
         if not problem.pictures:
             raise ToolError("there is no picture to view.")
         picture, regions = problem.pictures[-1], []
         for call in calls[:MOST]:
             if call.error:
                 raise ToolError(call.error)
-            regions.append(enlarge(picture, box_of(call.name, call.numbers, picture.size, self.scale)))
+            regions.append(enlarge(picture, read_box(call.name, call.numbers, picture.size, self.scale)))
         text = f"Only the first {MOST} regions are shown." if len(calls) > MOST else ""
-        return Seen(text, (put_side_by_side(regions),))
+        return Observation(text, (put_side_by_side(regions),))
 
 
 def put_side_by_side(pictures: list[PILImage.Image]) -> PILImage.Image:

@@ -1,9 +1,9 @@
-"""Fast or slow (FOCUS, paper 47 of the list): answer at once where the model is sure, else name the key elements, highlight
+r"""Fast or slow (FOCUS, paper 47 of the list): answer at once where the model is sure, else name the key elements, highlight
 them and answer.
 
 The source draws several quick answers and calls a question easy where they agree; hard ones get an outside segmenter. Here, as
-the cheaper form, a question is easy where the first token of the answer is ``margin`` times as likely as the second, and the
-model names the elements as boxes that are drawn on the picture.
+the cheaper form, a question is easy where the first token inside ``\boxed{}`` is ``margin`` times as likely as the second, and
+the model names the elements as boxes that are drawn on the picture.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from functools import partial
 from PIL import Image as PILImage
 
 from eval.turns.baseline import Ask, Call, Problem, Prompted, Read, Thinking
-from eval.turns.calls import ToolCall, find_calls
-from eval.turns.pictures import Scale, ToolError, draw_mark
+from eval.turns.calls import ToolCall, find_all_calls
+from eval.turns.pictures import Scale, ToolError, describe_scale, draw_mark
 from latent_reason.values import Positive
 
 KEY_ELEMENTS = (
@@ -39,15 +39,16 @@ class Focus(Prompted):
     INSTRUCTIONS = "Give the answer at once, without any reasoning."
 
     def think(self, problem: Problem) -> Thinking:
-        chat = problem.chat(self.preface)
-        reading = yield Read(chat)
+        chat = self.begin(problem)
+        reading = yield Read(chat, reply="\\boxed{")
         if reading.margin >= self.margin or not problem.pictures:
             reply = yield Ask(chat)
             return reply.text
-        named = yield Ask(problem.chat(KEY_ELEMENTS))
-        picture = yield Call(partial(self._highlight, problem.pictures[-1], find_calls(named.text, ("box",))))
+        asked = problem.chat(f"{KEY_ELEMENTS} {describe_scale(problem.pictures[-1], self.scale)}")
+        named = yield Ask(asked, continues=True)
+        picture = yield Call(partial(self._highlight, problem.pictures[-1], find_all_calls(named.text, ("box",))))
         pictures = [*problem.pictures[:-1], picture]
-        reply = yield Ask(problem.chat(self.preface, pictures))
+        reply = yield Ask(problem.chat(self.preface(problem), pictures))
         return reply.text
 
     def _highlight(self, picture: PILImage.Image, calls: list[ToolCall]) -> PILImage.Image:

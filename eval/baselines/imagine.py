@@ -2,8 +2,10 @@
 by the sketch decoder and read again through the vision encoder.
 
 The source generates pictures with a unified model. Here the model draws the latents of a sketch as it always does, the turn
-ends, and what goes back is not the latents but their rendering, as an ordinary picture. So a difference to the latents
-themselves is one of the channel: the chat keeps the words of a turn and the rendering, and no latent.
+ends, and what goes back is their rendering, as an ordinary picture. The latents of an earlier turn stand in the chat as the
+encoding of their rendering, so that nothing which the rendering does not show reaches a later turn. So a difference to the
+latents themselves is one of the channel. A rendering has the size of the problem's last picture. Demonstrations have the true
+pictures in both places.
 """
 
 from __future__ import annotations
@@ -30,19 +32,19 @@ class Imagine(Prompted):
     RENDERS = True
 
     def think(self, problem: Problem) -> Thinking:
-        chat = problem.chat(self.preface)
+        chat = self.begin(problem)
         for turn in range(self.turns):
-            reply = yield Ask(chat)
+            reply = yield Ask(chat, continues=True)
             if not reply.sketches:
                 return reply.text
-            chat = chat.with_reply(reply.text).with_user("", reply.sketches)
+            chat = chat.with_reply(reply.text, reply.sketches[0]).with_user("", reply.sketches)
             if turn == self.turns - 1 and not self.brief:
                 chat = chat.with_user(ANSWER_NOW)
         reply = yield Ask(chat)
         return reply.text
 
     def demonstrate(self, task: Task, item: Item) -> Trace:
-        chat, words, sketches = self.problem(task, item).chat(self.preface), list[str](), 0
+        chat, words, sketches = self.begin(self.problem(task, item)), list[str](), 0
         for step in item.steps:
             words.append(step.text)
             if step.sketch is not None and sketches < self.turns:

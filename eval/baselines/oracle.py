@@ -23,18 +23,18 @@ class Oracle(Prompted):
     USES_GOLD = True
 
     def think(self, problem: Problem) -> Thinking:
-        chat = problem.chat(self.preface)
-        for picture in problem.given:
-            reply = yield Ask(chat)
+        chat = self.begin(problem)
+        for picture in problem.gold_pictures:
+            reply = yield Ask(chat, continues=True)
             chat = chat.with_reply(reply.text).with_user("", [picture])
         reply = yield Ask(chat)
         return reply.text
 
-    def given(self, task: Task, item: Item) -> tuple[PILImage.Image, ...]:
+    def gold_pictures(self, task: Task, item: Item) -> tuple[PILImage.Image, ...]:
         return true_pictures(item)
 
     def demonstrate(self, task: Task, item: Item) -> Trace:
-        chat, words = self.problem(task, item).chat(self.preface), list[str]()
+        chat, words = self.begin(self.problem(task, item)), list[str]()
         for step in item.steps:
             words.append(step.text)
             if step.sketch is not None:

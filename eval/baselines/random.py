@@ -29,7 +29,7 @@ class Random(Prompted):
     def think(self, problem: Problem) -> Thinking:
         return Oracle(brief=self.brief).think(problem)
 
-    def given(self, task: Task, item: Item) -> tuple[PILImage.Image, ...]:
+    def gold_pictures(self, task: Task, item: Item) -> tuple[PILImage.Image, ...]:
         stream, wanted = task.stream(item.level, item.index, "random pictures"), len(true_pictures(item))
         best: tuple[PILImage.Image, ...] = ()
         for _ in range(TRIES if wanted else 0):

@@ -2,16 +2,15 @@
 second sketch.
 
 The source trains a model to mark visual cues and to check those that conflict, and to do so by itself. Here the check is a
-turn that follows every answer. ``look=sketch`` opens it with a sketch, for models that draw one. Where the second reply has no
+turn that follows every answer. ``sketches=true`` opens it with a sketch, for models that draw them. Where the second reply has no
 boxed answer, the first one stands.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-from eval.turns.baseline import BOX, Ask, Problem, Prompted, Thinking
+from eval.turns.baseline import BOX, Ask, OutOfBudget, Problem, Prompted, Thinking
 from latent_reason.tasks.checkers import boxed
 
 RECHECK = "Look at the picture again and check each step against it. Mend what is wrong."
@@ -20,10 +19,10 @@ RECHECK = "Look at the picture again and check each step against it. Mend what i
 @dataclass(frozen=True)
 class Recheck(Prompted):
     """Args:
-    look: how the second look begins.
+    sketches: the check begins with a sketch, and the model may sketch in both turns.
     """
 
-    look: Literal["text", "sketch"] = "text"
+    sketches: bool = False
 
     PAPER = "arXiv 2506.01078"
     SUMMARY = "looks at the picture again after its answer"
@@ -31,11 +30,14 @@ class Recheck(Prompted):
 
     @property
     def may_sketch(self) -> bool:
-        return self.look == "sketch"
+        return self.sketches
 
     def think(self, problem: Problem) -> Thinking:
-        chat = problem.chat(self.preface)
-        first = yield Ask(chat)
+        chat = self.begin(problem)
+        first = yield Ask(chat, continues=True)
         again = chat.with_reply(first.text).with_user(RECHECK if self.brief else f"{RECHECK} {BOX}")
-        second = yield Ask(again, opens_sketch=self.look == "sketch")
+        try:
+            second = yield Ask(again, opens_sketch=self.sketches)
+        except OutOfBudget:
+            return first.text
         return second.text if boxed(second.text) else first.text

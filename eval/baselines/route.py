@@ -11,10 +11,13 @@ which each mode's answer is known, as in the boundary report:
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from hashlib import sha256
 
 from eval.turns.baseline import Ask, Baseline, Problem, Read, Thinking
 from eval.turns.router import MODES, Router, ask_for
+from latent_reason.model.reasoner import LatentReasoner
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,19 @@ class Route(Baseline):
 
     @property
     def may_sketch(self) -> bool:
-        return bool(self.file)
+        return self._router is not None and "sketch" in self._router.modes
+
+    def check(self, model: LatentReasoner, decoder) -> None:
+        super().check(model, decoder)
+        if self._router is not None and len(self._router.mean) != model.backbone.width:
+            raise ValueError(
+                f"'{self.file}' reads states of width {len(self._router.mean)}, and this model has {model.backbone.width}. Fit it "
+                "for this checkpoint with python -m eval.turns.router."
+            )
+
+    @property
+    def fingerprint(self) -> str:
+        return sha256(json.dumps(self._router.to_json()).encode()).hexdigest()[:16] if self._router else ""
 
     def think(self, problem: Problem) -> Thinking:
         mode = "text"

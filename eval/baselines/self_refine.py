@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from eval.turns.baseline import Ask, Chat, Problem, Prompted, Thinking
+from eval.turns.baseline import Ask, Chat, OutOfBudget, Problem, Prompted, Thinking
 from latent_reason.values import Count, Natural
 
 SCORE = (
@@ -35,19 +35,24 @@ class SelfRefine(Prompted):
     INSTRUCTIONS = "Split the question into sub-questions, answer them one by one, then answer the question."
 
     def think(self, problem: Problem) -> Thinking:
-        chat: Chat = problem.chat(self.preface)
+        chat: Chat = self.begin(problem)
         best, best_score = "", -1
-        for left in reversed(range(self.rounds)):
-            reply = yield Ask(chat)
-            if not left and best_score < 0:
-                return reply.text
-            scored = yield Ask(chat.with_reply(reply.text).with_user(SCORE))
-            score = read_score(scored.text)
-            if score > best_score:
-                best, best_score = reply.text, score
-            if score >= self.enough or not left:
-                break
-            chat = chat.with_reply(reply.text).with_user(SCORE).with_reply(scored.text).with_user(REFINE)
+        try:
+            for left in reversed(range(self.rounds)):
+                reply = yield Ask(chat, continues=self.rounds > 1)
+                if best_score < 0:
+                    best = reply.text  # until an answer has a score
+                if self.rounds == 1:
+                    break
+                scored = yield Ask(chat.with_reply(reply.text).with_user(SCORE), continues=left > 0)
+                score = read_score(scored.text)
+                if score > best_score:
+                    best, best_score = reply.text, score
+                if score >= self.enough:
+                    break
+                chat = chat.with_reply(reply.text).with_user(SCORE).with_reply(scored.text).with_user(REFINE)
+        except OutOfBudget:
+            pass  # the best answer so far
         return best
 
 

@@ -34,7 +34,7 @@ class Split(Prompted):
     INSTRUCTIONS = "Think step by step."
 
     def think(self, problem: Problem) -> Thinking:
-        plan = yield Ask(problem.chat(SPLIT, ()))
+        plan = yield Ask(problem.chat(SPLIT, ()), continues=True)
         known = []
         asked = 0
         for kind, text in MARKED.findall(plan.text):
@@ -42,11 +42,9 @@ class Split(Prompted):
                 known.append(text)
             elif asked < self.most:
                 asked += 1
-                reply = yield Ask(Problem(problem.id, problem.pictures, text).chat())
+                reply = yield Ask(Problem(problem.id, problem.pictures, text).chat(), continues=True)
                 known.append(f"{text} {reply.text}")
-        lines = "\n".join(known)
-        chat = problem.chat(
-            f"What is known, part of it perhaps wrong:\n{lines}\n{self.preface}" if known else self.preface
-        )
+        lines, preface = "\n".join(known), self.preface(problem)
+        chat = problem.chat(f"What is known, part of it perhaps wrong:\n{lines}\n{preface}" if known else preface)
         reply = yield Ask(chat)
         return reply.text

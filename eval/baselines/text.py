@@ -20,9 +20,9 @@ class Text(Prompted):
     INSTRUCTIONS = "Think step by step."
 
     def think(self, problem: Problem) -> Thinking:
-        reply = yield Ask(problem.chat(self.preface))
+        reply = yield Ask(self.begin(problem))
         return reply.text
 
     def demonstrate(self, task: Task, item: Item) -> Trace:
         words = " ".join([*(step.text for step in item.steps), f"\\boxed{{{item.answer}}}"])
-        return self.demonstration(task, item, self.problem(task, item).chat(self.preface).with_reply(words))
+        return self.demonstration(task, item, self.begin(self.problem(task, item)).with_reply(words))

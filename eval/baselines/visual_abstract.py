@@ -31,10 +31,13 @@ class VisualAbstract(Prompted):
     SUMMARY = "reads an abstract of the picture and answers at once"
     INSTRUCTIONS = "Each picture comes with its visual abstract. Look at it and give the answer at once."
 
+    def instructions(self, problem: Problem) -> str:
+        return "You see visual abstracts. Give the answer at once." if self.replaces else self.INSTRUCTIONS
+
     def think(self, problem: Problem) -> Thinking:
         pictures = []
         for picture in problem.pictures:
             abstract = yield Call(partial(OPERATORS[self.operator], picture))
             pictures += [abstract] if self.replaces else [picture, abstract]
-        reply = yield Ask(problem.chat(self.preface, pictures))
+        reply = yield Ask(problem.chat(self.preface(problem), pictures))
         return reply.text

@@ -2,7 +2,8 @@
 
 The source asks in three parts: write code of Turtle or Matplotlib that draws what helps, run it, answer from the picture; its
 questions have no picture of their own. Here the input picture stays in the chat, the code begins on an empty board, and there
-may be several turns. Demonstrations draw the state of each step with Pillow, on a board of the size of the last picture.
+may be several turns. Demonstrations draw the state of each step with Pillow, on a board of the size of the last picture: the
+points and lines that change, and not what the picture in the chat shows already.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from PIL import ImageDraw
 
 from eval.turns.code import CodeBaseline
 from eval.turns.demonstrations import Demonstrated, Mark, Marks
-from eval.turns.tools import Seen
+from eval.turns.tools import Observation
 from latent_reason.tasks import Item
 
 
@@ -27,7 +28,7 @@ class Whiteboard(CodeBaseline, Demonstrated):
         "may use turtle, matplotlib or Pillow, and show(picture) for a Pillow picture. What it draws is then shown to you."
     )
 
-    def write_action(self, item: Item, marks: Marks, shown: tuple) -> str:
+    def write_action(self, item: Item, marks: Marks) -> str:
         size, radius = item.images[-1].size, _radius(item)
         lines = []
         for mark in marks.all:
@@ -36,7 +37,7 @@ class Whiteboard(CodeBaseline, Demonstrated):
         begin = ["from PIL import Image, ImageDraw", f'b = Image.new("RGB", {size}, "white")', "d = ImageDraw.Draw(b)"]
         return "\n".join(["```python", *begin, *lines, "show(b)", "```"])
 
-    def show_action(self, call: str, item: Item, marks: Marks, shown: tuple) -> Seen:
+    def observe_action(self, call: str, item: Item, marks: Marks, observed: tuple) -> Observation:
         """What the code draws, drawn here: a process for each of thousands of demonstrations would take hours."""
         board, radius = PILImage.new("RGB", item.images[-1].size, "white"), _radius(item)
         pen = ImageDraw.Draw(board)
@@ -45,7 +46,7 @@ class Whiteboard(CodeBaseline, Demonstrated):
                 pen.line(_extent(mark, radius), "red", radius)
             else:
                 pen.ellipse(_extent(mark, radius), "red")
-        return Seen("", (board,))
+        return Observation("", (board,))
 
 
 def _radius(item: Item) -> int:

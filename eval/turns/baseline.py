@@ -3,8 +3,8 @@
 A policy is a generator. It yields what it needs next and is sent the result, until it returns the text of the answer:
 
     def think(self, problem):
-        chat = problem.chat(self.preface)
-        reply = yield Ask(chat)                       # the model continues the chat
+        chat = self.begin(problem)
+        reply = yield Ask(chat, continues=True)       # the model continues the chat
         picture = yield Call(partial(enlarge, ...))   # a tool, which may take long
         reply = yield Ask(chat.with_reply(reply.text).with_user("", [picture]))
         return reply.text
@@ -22,6 +22,8 @@ from typing import Any, ClassVar
 import torch
 from PIL import Image as PILImage
 
+from latent_reason.images import to_rgb
+from latent_reason.model.reasoner import LatentReasoner
 from latent_reason.tasks import Item, Task
 from latent_reason.trace import Image, Message, Part, Sketch, Text, Trace
 
@@ -52,13 +54,18 @@ class Chat:
         return Chat((*self.messages[:-1], Message("user", (*last.content, *gap, *parts))))
 
     def with_reply(self, text: str, sketch: PILImage.Image | None = None) -> Chat:
-        """The chat and a message of the model. ``sketch`` ends it, in chats that a model is trained on."""
+        """The chat and a message of the model, which a ``sketch`` may end. In a prompt its latents are the encoding of this
+        picture."""
         parts: tuple[Part, ...] = (Text(text), *([] if sketch is None else [Sketch(sketch)]))
         return Chat((*self.messages, Message("assistant", parts)))
 
     def pictures(self) -> list[PILImage.Image]:
-        """All pictures that a model reads in it."""
+        """All pictures that a model reads in it, as inputs."""
         return [part.image for message in self.messages for part in message.content if isinstance(part, Image)]
+
+    def num_encoded(self) -> int:
+        """How many pictures the vision encoder reads: inputs, and sketches of earlier turns."""
+        return sum(isinstance(part, Image | Sketch) for message in self.messages for part in message.content)
 
     def to_trace(self, name: str) -> Trace:
         """The chat as a prompt of the processor."""
@@ -67,16 +74,19 @@ class Chat:
 
 @dataclass(frozen=True)
 class Problem:
-    """What a baseline may know of an item.
+    """What a baseline may know of an item: RGB pictures and the question.
 
     Attributes:
-        given: pictures that are no input of the item, for the baselines with ``USES_GOLD`` alone.
+        gold_pictures: of the solution, for the baselines with ``USES_GOLD`` alone.
     """
 
     id: str
     pictures: tuple[PILImage.Image, ...]
     question: str
-    given: tuple[PILImage.Image, ...] = ()
+    gold_pictures: tuple[PILImage.Image, ...] = ()
+
+    def __post_init__(self):
+        object.__setattr__(self, "pictures", tuple(map(to_rgb, self.pictures)))
 
     def chat(self, preface: str = "", pictures: Sequence[PILImage.Image] | None = None) -> Chat:
         """The question with its pictures, or with others in their place. ``preface`` follows the question."""
@@ -90,18 +100,21 @@ class Ask:
     """The model continues a chat. The policy is sent a :class:`Reply`.
 
     Attributes:
-        opens_sketch: the reply begins with a sketch, where the model draws any.
+        continues: the policy goes on after the reply, so that half of what is left of the budget is kept for it.
+        opens_sketch: the reply begins with a sketch.
     """
 
     chat: Chat
+    continues: bool = False
     opens_sketch: bool = False
 
 
 @dataclass(frozen=True)
 class Read:
-    """The model reads a chat and writes nothing. The policy is sent a :class:`Reading`."""
+    """The model reads a chat and the beginning of a reply, and writes nothing. The policy is sent a :class:`Reading`."""
 
     chat: Chat
+    reply: str = ""
 
 
 @dataclass(frozen=True)
@@ -122,10 +135,15 @@ class Reply:
 
 @dataclass(frozen=True)
 class Reading:
-    """The state (D,) at the end of a chat, and the probability of the likeliest next token over that of the second."""
+    """The state (D,) at the end of what was read, and the probability of the likeliest next token over that of the second."""
 
     state: torch.Tensor
     margin: float
+
+
+class OutOfBudget(Exception):
+    """Thrown into a policy where it asks for more than the budget of tokens, or the length of the model, allows. One that
+    has an answer catches it and returns that; otherwise the answer is empty."""
 
 
 Thinking = Generator[Ask | Read | Call, Any, str]
@@ -163,13 +181,29 @@ class Baseline(ABC):
     def think(self, problem: Problem) -> Thinking:
         """Answer a problem; see the module."""
 
-    def given(self, task: Task, item: Item) -> tuple[PILImage.Image, ...]:
-        """Pictures for ``Problem.given``."""
+    def gold_pictures(self, task: Task, item: Item) -> tuple[PILImage.Image, ...]:
+        """Pictures for ``Problem.gold_pictures``."""
         return ()
 
     def problem(self, task: Task, item: Item) -> Problem:
         """What it may know of an item."""
-        return Problem(item.id, tuple(item.images), item.question, self.given(task, item) if self.USES_GOLD else ())
+        gold = self.gold_pictures(task, item) if self.USES_GOLD else ()
+        return Problem(item.id, tuple(item.images), item.question, gold)
+
+    def check(self, model: LatentReasoner, decoder) -> None:
+        """Raises ValueError if a model cannot think this way."""
+        if self.RENDERS and (decoder is None or not model.is_renderable):
+            raise ValueError(
+                f"baseline {self.name!r} renders sketches, and this checkpoint has no sketch decoder for its latents. Use a "
+                "checkpoint of a method that draws pictures, with a decoder."
+            )
+        if self.may_sketch and not model.can_sketch:
+            raise ValueError(f"baseline {self.name!r} sketches, and this checkpoint draws no latents. Use another one.")
+
+    @property
+    def fingerprint(self) -> str:
+        """What decides its answers besides the options, such as the content of a file."""
+        return ""
 
     def demonstrate(self, task: Task, item: Item) -> Trace:
         """A chat in which an item is solved this way, to train on.
@@ -190,10 +224,17 @@ class Prompted(Baseline):
 
     brief: bool = field(default=False, kw_only=True)
 
-    @property
-    def preface(self) -> str:
+    def instructions(self, problem: Problem) -> str:
+        """What a model is told to do with a problem."""
+        return self.INSTRUCTIONS
+
+    def preface(self, problem: Problem) -> str:
         """What follows the question."""
-        return "" if self.brief else f"{self.INSTRUCTIONS} {BOX}".strip()
+        return "" if self.brief else f"{self.instructions(problem)} {BOX}"
+
+    def begin(self, problem: Problem) -> Chat:
+        """The chat that asks a problem."""
+        return problem.chat(self.preface(problem))
 
     def demonstration(self, task: Task, item: Item, chat: Chat) -> Trace:
         """The chat of a solved item as a trace with its answer and checker."""

@@ -1,5 +1,5 @@
-"""Calls of tools in the text of a model: plain ones as ``crop(10, 20, 90, 80)``, JSON in ``<tool_call>`` tags as Qwen
-writes them, and blocks of code."""
+"""Calls of tools in the text of a model: lines as ``crop(10, 20, 90, 80)``, JSON in ``<tool_call>`` tags as Qwen writes
+them, and blocks of Python code."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ import re
 from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
-CODE = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
+OPENING = re.compile(r"```[ \t]*(\w*)[ \t]*$", re.MULTILINE)  # the end of a line; the start of another one closes it
+CLOSING = re.compile(r"^[ \t]*```", re.MULTILINE)
+PYTHON = ("python", "python3", "py")
 TOOL_CALL = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)
-NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
+NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)")
+DIGIT = re.compile(r"\d")
+LONGEST = 4000  # characters of a call
 
 
 class ToolCall(NamedTuple):
@@ -31,34 +35,66 @@ class Code(NamedTuple):
 
 
 def find_code(text: str) -> Code | None:
-    """The first fenced block of code. One that is not closed ends with the text."""
-    match = CODE.search(text)
-    return Code(match[1], match.end()) if match else None
+    """The first fenced block that is marked as Python. One that is not closed ends with the text. Other blocks are left
+    alone: a model also writes answers and data in fences."""
+    at = 0
+    while opening := OPENING.search(text, at):
+        closing = CLOSING.search(text, opening.end())
+        start, stop, at = opening.end() + 1, *(closing.span() if closing else (len(text), len(text)))
+        if opening[1].lower() in PYTHON:
+            return Code(text[start:stop], at)
+    return None
 
 
 def find_calls(text: str, names: Collection[str]) -> list[ToolCall]:
-    """The calls of the first place in a text where tools of ``names`` are called: one ``<tool_call>``, or plain calls that
-    follow each other without other words between them. Malformed calls have an ``error``. Never raises."""
-    plain = re.compile(rf"\b({'|'.join(sorted(map(re.escape, names)))})\(([^()\n]*)(\)|\n|\Z)")
-    first, tagged = plain.search(text), TOOL_CALL.search(text)
-    if tagged and (first is None or tagged.start() < first.start()):
+    """The calls of one turn: the first ``<tool_call>``, or the first lines that end with a call and follow each other.
+    Words may stand before a call on its line. Malformed calls have an ``error``. Never raises."""
+    tagged, calls = TOOL_CALL.search(text), find_all_calls(text, names)
+    if tagged and not (calls and calls[0].end <= tagged.start()):
         return [_read_json(tagged[1], names, tagged.end())]
-    found: list[ToolCall] = []
-    match = first
-    while match and (not found or re.fullmatch(r"[\s;,]*", text[found[-1].end : match.start()])):
-        found.append(_read_plain(match))
-        match = plain.search(text, match.end())
-    return found
+    group = calls[:1]
+    for call in calls[1:]:
+        if text[group[-1].end : call.end].strip(" \t\r;,.").count("\n") > 1:
+            break
+        group.append(call)
+    return group
 
 
-def _read_plain(match: re.Match) -> ToolCall:
-    name, given, close = match.groups()
-    parts = [part.strip(" []()") for part in given.split(",")] if given.strip() else []
-    if close != ")":
-        return ToolCall(name, (), f"{name}: the bracket is not closed.", match.end())
+def find_all_calls(text: str, names: Collection[str]) -> list[ToolCall]:
+    """Every line that ends with a call, in order. A call in the middle of a sentence is no call."""
+    begin = re.compile(rf"(?<![\w.])({'|'.join(sorted(map(re.escape, names), key=len, reverse=True))})[ \t]*\(")
+    calls, at = list[ToolCall](), 0
+    for line in text.splitlines(keepends=True):
+        for match in list(begin.finditer(line)):
+            end = _closing(line, match.end() - 1)
+            if end is None:
+                if DIGIT.search(line, match.end()):
+                    calls.append(
+                        ToolCall(match[1], (), f"{match[1]}: the bracket is not closed.", at + len(line.rstrip()))
+                    )
+                    break
+            elif not line[end:].strip(" \t\r\n;,.`") or begin.match(line[end:].lstrip(" \t;,")):
+                if DIGIT.search(line, match.end(), end):  # "the line(s)" is no call
+                    calls.append(_read_call(match[1], line[match.end() : end - 1], at + end))
+        at += len(line)
+    return calls
+
+
+def _closing(line: str, start: int) -> int | None:
+    """Where the bracket that opens at ``start`` is closed: the place after it."""
+    depth = 0
+    for at in range(start, min(len(line), start + LONGEST)):
+        depth += (line[at] == "(") - (line[at] == ")")
+        if not depth:
+            return at + 1
+    return None
+
+
+def _read_call(name: str, given: str, end: int) -> ToolCall:
+    parts = [part.rpartition("=")[2].strip(" []()") for part in given.split(",")]
     if wrong := [part for part in parts if not NUMBER.fullmatch(part)]:
-        return ToolCall(name, (), f"{name}: {wrong[0][:40]!r} is no number.", match.end())
-    return _checked(name, tuple(map(float, parts)), match.end())
+        return ToolCall(name, (), f"{name}: {wrong[0][:40]!r} is no number.", end)
+    return _checked(name, tuple(map(float, parts)), end)
 
 
 def _checked(name: str, numbers: tuple[float, ...], end: int) -> ToolCall:

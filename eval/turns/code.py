@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 from PIL import Image as PILImage
 
@@ -11,25 +12,27 @@ from eval.sandbox import run_code
 
 from .baseline import Problem
 from .calls import find_code
-from .tools import Action, Seen, ToolBaseline
+from .tools import Action, Observation, ToolBaseline
 
 
 @dataclass(frozen=True)
 class CodeBaseline(ToolBaseline):
-    """A model that writes one block of Python a turn. Only what the sandbox shows comes back."""
+    """A model that writes one block of Python a turn.
+
+    Class attributes:
+        GETS_PICTURE: the code has the last picture of the problem, or the last one that it made, as ``image``.
+    """
 
     RUNS_CODE = True
+    GETS_PICTURE: ClassVar[bool] = False
 
-    def code_picture(self, problem: Problem, shown: tuple[PILImage.Image, ...]) -> PILImage.Image | None:
-        """The picture that the code has as ``image``; None: it has none."""
-        return None
-
-    def find_action(self, text: str, problem: Problem, shown: tuple[PILImage.Image, ...]) -> Action | None:
-        code = find_code(text)
-        return Action(partial(see_code, code.text, self.code_picture(problem, shown)), code.end) if code else None
+    def find_action(self, text: str, problem: Problem, observed: tuple[PILImage.Image, ...]) -> Action | None:
+        code, pictures = find_code(text), (*problem.pictures, *observed)
+        image = pictures[-1] if self.GETS_PICTURE and pictures else None
+        return Action(partial(observe_code, code.text, image), code.end) if code else None
 
 
-def see_code(code: str, image: PILImage.Image | None) -> Seen:
+def observe_code(code: str, image: PILImage.Image | None) -> Observation:
     """What code prints and draws. An error of the code is text."""
     ran = run_code(code, image)
-    return Seen(ran.text.strip(), tuple(ran.pictures))
+    return Observation(ran.text.strip(), tuple(ran.pictures))

@@ -7,7 +7,7 @@ as code, and its tool runs on them, so that what comes back in training is what 
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from PIL import Image as PILImage
@@ -18,7 +18,7 @@ from latent_reason.trace import Trace
 
 from .baseline import Problem
 from .pictures import Point, Scale
-from .tools import Seen, ToolBaseline
+from .tools import Observation, ToolBaseline, run_tool
 
 
 class Mark(NamedTuple):
@@ -65,7 +65,7 @@ def _holes(item: Item, state: dict, before: dict | None) -> Marks:
 MARKERS = {"frozenlake_plan": _elf, "plan_check": _elf, "wall_maze": _way, "fold_punch": _holes}
 
 
-def marks_of(item: Item, step: Step, before: Step | None) -> Marks:
+def read_marks(item: Item, step: Step, before: Step | None) -> Marks:
     """What the state of a step shows. ``before`` is the last step whose state was shown.
 
     Raises:
@@ -78,13 +78,13 @@ def marks_of(item: Item, step: Step, before: Step | None) -> Marks:
     return MARKERS[item.task](item, step.state, before.state if before else None)
 
 
-def written(points: list[Point], size: tuple[int, int], scale: Scale) -> list[int]:
+def to_numbers(points: list[Point], size: tuple[int, int], scale: Scale) -> list[int]:
     """Points as the whole numbers of a call: x, y, x, y, ..."""
     factors = (1.0, 1.0) if scale == "pixels" else (1000 / size[0], 1000 / size[1])
     return [round(value * factor) for point in points for value, factor in zip(point, factors, strict=True)]
 
 
-def region_around(marks: list[Mark], size: tuple[int, int]) -> list[Point]:
+def find_region(marks: list[Mark], size: tuple[int, int]) -> list[Point]:
     """The two corners of a square of half the picture's shorter side around the end of the marks, within the picture."""
     side, (x, y) = min(size) // 2, marks[-1].points[-1]
     left, top = (round(min(max(at - side / 2, 0), length - side)) for at, length in zip((x, y), size, strict=True))
@@ -93,36 +93,31 @@ def region_around(marks: list[Mark], size: tuple[int, int]) -> list[Point]:
 
 @dataclass(frozen=True)
 class Demonstrated(ToolBaseline):
-    """A baseline with tools that a model can be trained to call.
-
-    Args:
-        scale: what the numbers of a call mean: pixels of the picture, or thousandths of its sides.
-    """
-
-    scale: Scale = field(default="pixels", kw_only=True)
+    """A baseline with tools that a model can be trained to call."""
 
     @abstractmethod
-    def write_action(self, item: Item, marks: Marks, shown: tuple) -> str:
-        """The call or the code that shows the marks. ``shown`` are the pictures that came back so far."""
+    def write_action(self, item: Item, marks: Marks) -> str:
+        """The call or the code that shows the marks."""
 
-    def show_action(self, call: str, item: Item, marks: Marks, shown: tuple) -> Seen:
+    def observe_action(self, call: str, item: Item, marks: Marks, observed: tuple) -> Observation:
         """What a call that :meth:`write_action` has written gives back."""
-        action = self.find_action(call, Problem(item.id, tuple(item.images), item.question), shown)
+        action = self.find_action(call, Problem(item.id, tuple(item.images), item.question), observed)
         assert action is not None  # as it was written by the baseline itself
-        return action.run()
+        return run_tool(action.run)
 
     def demonstrate(self, task: Task, item: Item) -> Trace:
         """The solution of an item: the words of a step, a call that shows its state, what comes back, and so on. After
         ``turns`` calls the rest is in words."""
-        chat, words, calls = self.problem(task, item).chat(self.preface), list[str](), 0
-        shown, before = tuple[PILImage.Image, ...](), None
+        chat, texts, calls = self.begin(self.problem(task, item)), list[str](), 0
+        observed, before = tuple[PILImage.Image, ...](), None
         for step in item.steps:
-            words.append(step.text)
+            texts.append(step.text)
             if step.sketch is None or calls == self.turns:
                 continue
-            marks = marks_of(item, step, before)
-            call = self.write_action(item, marks, shown)
-            seen = self.show_action(call, item, marks, shown)
-            chat = chat.with_reply("\n".join([" ".join(words), call])).with_user(seen.text, seen.pictures)
-            shown, before, words, calls = shown + seen.pictures, step, [], calls + 1
-        return self.demonstration(task, item, chat.with_reply(" ".join([*words, f"\\boxed{{{item.answer}}}"])))
+            marks = read_marks(item, step, before)
+            call = self.write_action(item, marks)
+            observation = self.observe_action(call, item, marks, observed)
+            chat = chat.with_reply("\n".join([" ".join(texts), call]))
+            chat = chat.with_user(observation.text, observation.pictures)
+            observed, before, texts, calls = observed + observation.pictures, step, [], calls + 1
+        return self.demonstration(task, item, chat.with_reply(" ".join([*texts, f"\\boxed{{{item.answer}}}"])))

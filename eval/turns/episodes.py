@@ -8,14 +8,17 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
+from PIL import Image as PILImage
 
 from eval.sandbox import is_available
 from latent_reason.decoding.config import GenerationConfig
 from latent_reason.decoding.queue import Cost, Finished, Request, RequestQueue
+from latent_reason.decoding.rollout import Rollout
+from latent_reason.model.batch import TEXT
 from latent_reason.model.reasoner import LatentReasoner
 from latent_reason.visualization.storyboard import decode_sketches, split_text
 
-from .baseline import Ask, Baseline, Call, Chat, Problem, Read, Reading, Reply, Thinking
+from .baseline import Ask, Baseline, Call, Chat, OutOfBudget, Problem, Read, Reading, Reply, Thinking
 
 MOST_TURNS = 64  # of any baseline: keys of randomness are the number of an episode times this, plus the turn
 Ended = Literal["answer", "tokens", "room"]
@@ -27,7 +30,7 @@ class Episode:
 
     Attributes:
         chat: all that was written and shown, the last reply included.
-        text: the text that is graded.
+        text: the answer of the policy, which is graded.
         tokens, latents, sketches: that the model wrote, in all turns.
         passes: of the text model one after the other; a prompt counts as one.
         pictures: that the vision encoder read, those of earlier turns again in each turn.
@@ -56,38 +59,37 @@ class Episode:
         """Add a turn."""
         self.chat, self.turns = chat, self.turns + 1
         self.tokens, self.latents = self.tokens + cost.tokens, self.latents + cost.latents
-        self.passes, self.pictures = self.passes + cost.passes, self.pictures + len(chat.pictures())
+        self.passes, self.pictures = self.passes + cost.passes, self.pictures + chat.num_encoded()
 
 
 @dataclass(frozen=True)
-class Limits:
+class EpisodeLimits:
     """What an episode may use.
 
     Args:
-        new_tokens: positions that the model writes in all turns, text and latents.
-        turn_tokens: in one turn, so that a first turn without an end leaves something for the answer.
+        new_tokens: positions that the model writes in all turns, text and latents. A turn after which the policy goes on
+            may take half of what is left.
         temperature: 0 is greedy decoding.
         seed: of all randomness, which does not depend on what else is answered.
     """
 
     new_tokens: int = 640
-    turn_tokens: int = 320
     temperature: float = 0.0
     seed: int = 0
 
 
 def check_baseline(baseline: Baseline, model: LatentReasoner, decoder, runs_code: bool) -> None:
-    """Raises ValueError if a model cannot think this way: its sketches cannot be rendered, or code may not run."""
-    name = baseline.name
-    if baseline.RENDERS and (decoder is None or not model.is_renderable):
-        raise ValueError(
-            f"baseline {name!r} renders sketches, and this checkpoint has no sketch decoder for its latents. Use a checkpoint "
-            "of a method that draws pictures, with a decoder."
-        )
+    """Raises ValueError if a model cannot think this way, or the code that it writes may not or cannot be run."""
+    baseline.check(model, decoder)
+    check_code(baseline, runs_code)
+
+
+def check_code(baseline: Baseline, runs_code: bool) -> None:
+    """Raises ValueError if a baseline runs code that may not or cannot be run here."""
     if baseline.RUNS_CODE and not runs_code:
-        raise ValueError(f"baseline {name!r} runs code that a model writes, in a sandbox. Allow it with --run-code.")
+        raise ValueError(f"baseline {baseline.name!r} runs code that a model writes. Allow it with --run-code.")
     if baseline.RUNS_CODE and (reason := is_available()):
-        raise ValueError(f"baseline {name!r} runs code that a model writes, but {reason}.")
+        raise ValueError(f"baseline {baseline.name!r} runs code that a model writes, but {reason}.")
 
 
 def run_episodes(
@@ -95,7 +97,7 @@ def run_episodes(
     decoder,
     baseline: Baseline,
     problems: Sequence[Problem],
-    limits: Limits = Limits(),
+    limits: EpisodeLimits = EpisodeLimits(),
     num_slots: int = 32,
     keys: Sequence[int] | None = None,
 ) -> Iterator[tuple[int, Episode]]:
@@ -134,11 +136,11 @@ class _Running:
 class _Runner:
     """The loop of :func:`run_episodes`: one queue of the engine, one pool of threads for tools."""
 
-    def __init__(self, model, decoder, baseline: Baseline, limits: Limits, num_slots: int):
+    def __init__(self, model, decoder, baseline: Baseline, limits: EpisodeLimits, num_slots: int):
         self.model, self.decoder, self.baseline, self.limits = model, decoder, baseline, limits
         self.running: dict[int, _Running] = {}
         self._ended: list[tuple[int, Episode]] = []
-        self._reads: list[tuple[_Running, Chat]] = []
+        self._reads: list[tuple[_Running, Read]] = []
         self._calls: dict[Future, _Running] = {}
         self._pool = ThreadPoolExecutor(max_workers=2)
         close = model.vocabulary.close
@@ -165,8 +167,8 @@ class _Runner:
     def step(self) -> None:
         """One position of every row that is decoded, and whatever else is ready."""
         reads, self._reads = self._reads, []
-        for one, chat in reads:
-            self._advance(one, self._read(one, chat))
+        for one, wanted in reads:
+            self._advance(one, self._read(one, wanted))
         if not self._queue.is_idle:
             for done in self._queue.step():
                 self._finish(done)
@@ -180,33 +182,42 @@ class _Runner:
         try:
             wanted = one.policy.send(value)
         except StopIteration as stop:
-            one.episode.text = stop.value
-            self._end(one, "tokens" if one.was_cut else "answer")
+            self._end(one, stop.value, "tokens" if one.was_cut else "answer")
             return
         if isinstance(wanted, Call):
             one.episode.calls += 1
             self._calls[self._pool.submit(wanted.function)] = one
         elif not self._has_room(wanted.chat, one):
-            self._end(one, "room")
+            self._stop(one, "room")
         elif isinstance(wanted, Read):
-            self._reads.append((one, wanted.chat))
+            self._reads.append((one, wanted))
         elif one.episode.written >= self.limits.new_tokens:
-            self._end(one, "tokens")
+            self._stop(one, "tokens")
         else:
             self._ask(one, wanted)
+
+    def _stop(self, one: _Running, why: Ended) -> None:
+        """End an episode that is out of its budget with the answer that its policy has, if any."""
+        try:
+            one.policy.throw(OutOfBudget())
+        except StopIteration as stop:
+            self._end(one, stop.value, why)
+        except OutOfBudget:
+            self._end(one, "", why)
+        else:
+            raise RuntimeError(f"baseline {self.baseline.name!r} goes on after OutOfBudget. Return an answer there.")
 
     def _ask(self, one: _Running, wanted: Ask) -> None:
         one.asked = wanted
         vocabulary, turn = self.model.vocabulary, one.episode.turns
+        left = self.limits.new_tokens - one.episode.written
         self._queue.submit(
             Request(
                 wanted.chat.to_trace(f"{one.episode.problem.id} turn {turn}"),
                 one.number,
                 row_id=one.key * MOST_TURNS + turn % MOST_TURNS,
-                max_new_tokens=min(self.limits.new_tokens - one.episode.written, self.limits.turn_tokens),
-                forced_tokens=[vocabulary.open]
-                if wanted.opens_sketch and self.baseline.may_sketch and self.model.can_sketch
-                else None,
+                max_new_tokens=max(left // 2, 1) if wanted.continues else left,
+                forced_tokens=[vocabulary.open] if wanted.opens_sketch else None,
             )
         )
 
@@ -217,32 +228,45 @@ class _Runner:
         text, sketches = rollout.text(row, self.model.vocabulary), []
         if self.baseline.RENDERS:
             text = split_text(rollout, row, self.model.vocabulary)[0]  # rows stop one token after their first sketch
-            pictures = asked.chat.pictures()
-            sketches = decode_sketches(self.model, self.decoder, rollout, row, pictures[-1]) if pictures else []
+            sketches = self._render(rollout, row, one.episode.problem)
         one.episode.count(asked.chat.with_reply(text), done.cost or Cost.of(rollout, row))
-        one.episode.text, one.episode.sketches = text, one.episode.sketches + len(rollout.spans_of(row))
+        one.episode.sketches += len(rollout.spans_of(row))
         one.was_cut = rollout.finish_reasons[row] == "budget"
         self._advance(one, Reply(text, tuple(sketches)))
+
+    def _render(self, rollout: Rollout, row: int, problem: Problem) -> list[PILImage.Image]:
+        """The sketches of a row, as large as the last picture of its problem, so that they have as many tokens. A sketch
+        decoder may have fewer pixels for a token."""
+        if not problem.pictures:
+            return []
+        picture = problem.pictures[-1]
+        drawn = decode_sketches(self.model, self.decoder, rollout, row, picture)
+        return [sketch.resize(picture.size, PILImage.Resampling.NEAREST) for sketch in drawn]
 
     def _has_room(self, chat: Chat, one: _Running) -> bool:
         length = len(self.model.processor.encode(chat.to_trace(one.episode.problem.id), generate=True).ids)
         return length < self.model.backbone.max_length
 
-    def _end(self, one: _Running, why: Ended) -> None:
-        one.episode.ended = why
+    def _end(self, one: _Running, text: str, why: Ended) -> None:
+        one.episode.text, one.episode.ended = text, why
         one.policy.close()
         self._ended.append((one.number, one.episode))
         del self.running[one.number]
 
     @torch.no_grad()
-    def _read(self, one: _Running, chat: Chat) -> Reading:
+    def _read(self, one: _Running, wanted: Read) -> Reading:
         """The state at the end of a chat. Chats are read one by one, so that none depends on another."""
-        model, episode = self.model, one.episode
-        prompt = model.processor([chat.to_trace(episode.problem.id)], generate=True).to(model.device)
-        embeds, backbone = model.prompt_embeddings(prompt), model.backbone
-        states = backbone.forward_text(embeds, prompt.mask, backbone.position_ids(prompt), None)
+        model, backbone, episode = self.model, self.model.backbone, one.episode
+        row = model.processor.encode(wanted.chat.to_trace(episode.problem.id), generate=True)
+        begun = model.vocabulary.encode_text(wanted.reply, plain=True)
+        row.ids, row.token_type = row.ids + begun, row.token_type + [TEXT] * len(begun)
+        row.loss_weight += [0.0] * len(begun)
+        prompt = model.processor.collate([row]).to(model.device)
+        states = backbone.forward_text(
+            model.prompt_embeddings(prompt), prompt.mask, backbone.position_ids(prompt), None
+        )
         logits = backbone.logits(states[:, -1])
         allowed = model.mask_forbidden_tokens(logits, torch.zeros(1, dtype=torch.bool, device=logits.device))
         first, second = allowed.softmax(-1).topk(2).values[0].tolist()
-        episode.passes, episode.pictures = episode.passes + 1, episode.pictures + len(chat.pictures())
+        episode.passes, episode.pictures = episode.passes + 1, episode.pictures + wanted.chat.num_encoded()
         return Reading(states[0, -1].float().cpu(), first / max(second, 1e-12))

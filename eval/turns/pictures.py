@@ -9,16 +9,17 @@ from typing import Literal
 from PIL import Image as PILImage
 from PIL import ImageDraw, ImageFilter, ImageOps
 
-Scale = Literal["pixels", "thousandths"]
+Scale = Literal["pixels", "thousandths"]  # of a coordinate
 Point = tuple[float, float]
 COLOR = (230, 30, 30)
+THINNEST = 20  # the longer side over the shorter one; some encoders refuse a picture of 200
 
 
 class ToolError(ValueError):
     """A tool cannot do what a model asked for. The message is given to the model."""
 
 
-def points_of(
+def read_points(
     name: str, numbers: Sequence[float], size: tuple[int, int], scale: Scale, count: int | None
 ) -> list[Point]:
     """Numbers of a call as points in pixels, within the picture. ``count`` is how many points there are; None: two or more.
@@ -35,13 +36,13 @@ def points_of(
     return [(min(max(x, 0.0), width), min(max(y, 0.0), height)) for x, y in zip(xs, ys, strict=True)]
 
 
-def box_of(name: str, numbers: Sequence[float], size: tuple[int, int], scale: Scale) -> tuple[int, int, int, int]:
+def read_box(name: str, numbers: Sequence[float], size: tuple[int, int], scale: Scale) -> tuple[int, int, int, int]:
     """Four numbers as a box (x0, y0, x1, y1) in pixels of at least one pixel. Its corners may come in any order.
 
     Raises:
         ToolError: not four numbers.
     """
-    (x, y), (u, v) = points_of(name, numbers, size, scale, 2)
+    (x, y), (u, v) = read_points(name, numbers, size, scale, 2)
     width, height = size
     left, top = min(int(min(x, u)), width - 1), min(int(min(y, v)), height - 1)
     right, bottom = max(round(max(x, u)), left + 1), max(round(max(y, v)), top + 1)
@@ -56,6 +57,17 @@ def enlarge(picture: PILImage.Image, box: tuple[int, int, int, int], side: int |
     return region.resize(size, PILImage.Resampling.NEAREST if factor > 1 else PILImage.Resampling.BOX)
 
 
+def pad_thin(picture: PILImage.Image) -> PILImage.Image:
+    """A picture that is at most ``THINNEST`` times as long as it is wide: a thin one stands on white."""
+    short = -(-max(picture.size) // THINNEST)
+    if min(picture.size) >= short:
+        return picture
+    size = max(picture.width, short), max(picture.height, short)
+    sheet = PILImage.new("RGB", size, "white")
+    sheet.paste(picture, ((size[0] - picture.width) // 2, (size[1] - picture.height) // 2))
+    return sheet
+
+
 def draw_mark(picture: PILImage.Image, name: str, numbers: Sequence[float], scale: Scale) -> PILImage.Image:
     """A copy of a picture with a ``box``, a ``line`` through points or a ``point``.
 
@@ -65,11 +77,11 @@ def draw_mark(picture: PILImage.Image, name: str, numbers: Sequence[float], scal
     drawn = picture.copy()
     pen, thick = ImageDraw.Draw(drawn), max(2, min(picture.size) // 40)
     if name == "box":
-        pen.rectangle(box_of(name, numbers, picture.size, scale), outline=COLOR, width=thick)
+        pen.rectangle(read_box(name, numbers, picture.size, scale), outline=COLOR, width=thick)
     elif name == "line":
-        pen.line(points_of(name, numbers, picture.size, scale, None), fill=COLOR, width=thick)
+        pen.line(read_points(name, numbers, picture.size, scale, None), fill=COLOR, width=thick)
     elif name == "point":
-        ((x, y),) = points_of(name, numbers, picture.size, scale, 1)
+        ((x, y),) = read_points(name, numbers, picture.size, scale, 1)
         pen.ellipse((x - 2 * thick, y - 2 * thick, x + 2 * thick, y + 2 * thick), fill=COLOR)
     else:
         raise ToolError(f"there is no mark {name!r}. Marks: box, line, point.")

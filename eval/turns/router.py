@@ -29,7 +29,7 @@ from latent_reason.tasks.base import ASKED
 from latent_reason.values import Seed, argument
 
 from .baseline import Ask, Baseline, Chat, Problem, Read, Thinking
-from .episodes import Limits, run_episodes
+from .episodes import EpisodeLimits, run_episodes
 
 #: from cheap to dear; each with the form of its trace
 MODES = {"direct": "direct", "text": "text", "sketch": "mixed"}
@@ -141,7 +141,7 @@ def fit_router(model, task, items: Sequence, seed: int) -> tuple[Router, dict]:
     Raises:
         ValueError: all items have one right choice, so that there is nothing to learn.
     """
-    limits, states = Limits(seed=seed), dict[str, torch.Tensor]()
+    limits, states = EpisodeLimits(seed=seed), dict[str, torch.Tensor]()
     problems = [ReadPrompt(states).problem(task, item) for item in items]
     for _ in run_episodes(model, None, ReadPrompt(states), problems, limits):
         pass

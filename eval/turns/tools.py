@@ -13,10 +13,13 @@ from PIL import Image as PILImage
 from latent_reason.values import Count
 
 from .baseline import ANSWER_NOW, Ask, Call, Problem, Prompted, Thinking
-from .pictures import ToolError
+from .pictures import ToolError, pad_thin
+
+ERROR = "Error: "
+LONGEST = 2000  # characters that a tool tells
 
 
-class Seen(NamedTuple):
+class Observation(NamedTuple):
     """What a tool gives back."""
 
     text: str = ""
@@ -26,7 +29,7 @@ class Seen(NamedTuple):
 class Action(NamedTuple):
     """A call in a reply: what to run, and where it ends in the text. What follows is the model's guess of the result."""
 
-    run: Callable[[], Seen]
+    run: Callable[[], Observation]
     end: int
 
 
@@ -35,36 +38,39 @@ class ToolBaseline(Prompted):
     """A model that may call tools, turn by turn, until it writes a reply without a call.
 
     Args:
-        turns: the most calls. After the last one the model is told to answer.
+        turns: the most calls. After the last one the model is told to answer, unless ``brief``.
     """
 
     turns: Count = field(default=4, kw_only=True)
 
     @abstractmethod
-    def find_action(self, text: str, problem: Problem, shown: tuple[PILImage.Image, ...]) -> Action | None:
-        """The first call in a reply. ``shown`` are the pictures that tools have given back so far."""
+    def find_action(self, text: str, problem: Problem, observed: tuple[PILImage.Image, ...]) -> Action | None:
+        """The first call in a reply. ``observed`` are the pictures that tools have given back so far."""
 
     def think(self, problem: Problem) -> Thinking:
-        chat, shown = problem.chat(self.preface), tuple[PILImage.Image, ...]()
+        chat, observed = self.begin(problem), tuple[PILImage.Image, ...]()
         for turn in range(self.turns):
-            reply = yield Ask(chat)
-            action = self.find_action(reply.text, problem, shown)
+            reply = yield Ask(chat, continues=True)
+            action = self.find_action(reply.text, problem, observed)
             if action is None:
                 return reply.text
-            seen = yield Call(partial(run_tool, action.run))
-            shown += seen.pictures
-            chat = chat.with_reply(reply.text[: action.end]).with_user(seen.text or "", seen.pictures)
-            if chat.messages[-1].role != "user":
-                chat = chat.with_user("The call gave nothing back.")
+            observation = yield Call(partial(run_tool, action.run))
+            observed += observation.pictures
+            text = observation.text or ("" if observation.pictures else "The call gave nothing back.")
+            chat = chat.with_reply(reply.text[: action.end]).with_user(text, observation.pictures)
             if turn == self.turns - 1 and not self.brief:
                 chat = chat.with_user(ANSWER_NOW)
         reply = yield Ask(chat)
         return reply.text
 
 
-def run_tool(run: Callable[[], Seen]) -> Seen:
-    """What a tool gives back. A failure of the call is text for the model."""
+def run_tool(run: Callable[[], Observation]) -> Observation:
+    """What a tool gives back, in a size that encoders take. A failure of the call is text for the model."""
     try:
-        return run()
+        observation = run()
     except ToolError as error:
-        return Seen(f"Error: {error}")
+        return Observation(f"{ERROR}{error}")
+    text = observation.text
+    if len(text) > LONGEST:
+        text = f"{text[:LONGEST]}\n({len(text) - LONGEST:,} further characters are left out.)"
+    return Observation(text, tuple(map(pad_thin, observation.pictures)))
