@@ -13,6 +13,33 @@ of following a foreign sketch. A verdict needs 50 items. The same command resume
 from __future__ import annotations
 
 import argparse
+
+from latent_reason.cli.arguments import add_limits, add_output, limits_of
+from latent_reason.errors import at_least, cli_errors, numbers
+from latent_reason.values import Seed, argument
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The arguments of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.probe", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("checkpoint")
+    items = parser.add_mutually_exclusive_group()
+    items.add_argument("--task", help="default: the task or the records that the checkpoint was trained on")
+    items.add_argument("--folder", help="native records; uses test records with image, sketch and answer")
+    parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the training levels of the checkpoint")
+    parser.add_argument("--n", type=at_least(1), default=200)
+    parser.add_argument("--seed", type=argument(Seed), default=1)
+    parser.add_argument("--batch-size", type=at_least(1), default=64)
+    add_limits(parser)
+    add_output(parser)
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    parse_arguments()  # --help and mistakes are answered before torch is imported
+
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,14 +51,11 @@ from rich.table import Table
 
 from latent_reason import checkpoint, methods, tasks
 from latent_reason.checkpoint.training_data import make_task, records_folder
-from latent_reason.cli.arguments import add_limits, add_output, limits_of
 from latent_reason.decoding.items import Result, decode, distinct_items, main_score, room
 from latent_reason.decoding.prompt_store import PromptStore
-from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
 from latent_reason.model.limits import InputLimits
 from latent_reason.outputs import check_output
-from latent_reason.values import Seed, argument
 from latent_reason.visualization.storyboard import split_text
 
 from .interventions import probe_arms
@@ -323,21 +347,8 @@ def probe_table(report: dict) -> Table:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.probe", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("checkpoint")
-    items = parser.add_mutually_exclusive_group()
-    items.add_argument("--task", help="default: the task or the records that the checkpoint was trained on")
-    items.add_argument("--folder", help="native records; uses test records with image, sketch and answer")
-    parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the training levels of the checkpoint")
-    parser.add_argument("--n", type=at_least(1), default=200)
-    parser.add_argument("--seed", type=argument(Seed), default=1)
-    parser.add_argument("--batch-size", type=at_least(1), default=64)
-    add_limits(parser)
-    add_output(parser)
     with cli_errors():
-        probe_to_file(parser.parse_args(argv))
+        probe_to_file(parse_arguments(argv))
 
 
 def probe_to_file(args: argparse.Namespace) -> None:
