@@ -254,26 +254,10 @@ def table(results: list[dict]) -> Table:
     return output
 
 
-def benchmark_table() -> Table:
-    """All benchmarks with published counts and descriptions. The docstrings of the modules give the layouts."""
-    output = Table(title="python -m eval.benchmark CHECKPOINT NAME DIR --out FILE.json")
-    for title in ("name", "items", "description"):
-        output.add_column(title, justify="right" if title == "items" else "left")
-    for name in benchmarks.modules():
-        module = benchmarks.load(name)
-        for k, (part, count) in enumerate(module.COUNTS.items()):
-            output.add_row(
-                f"{name}/{part}" if part else name,
-                f"{count:,}",
-                "" if k else module.__doc__.split("\n\n")[0].replace("\n", " "),
-            )
-    return output
-
-
 def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
     if args.list:
-        console.print(benchmark_table())
+        console.print(benchmarks.benchmark_table())
         return
     with cli_errors():
         run_to_file(args)

@@ -60,10 +60,11 @@ from . import attention, input_perturbations, metrics
 from .collapse import collapse_warning, latent_diagnostics
 from .html import page
 from .interventions import LatentStatistics, Mean
-from .probe import EXTRA, MAIN, RECORD_PROBES, choose_donors, probe, record_items, verdict
+from .probe import EXTRA, MAIN, RECORD_PROBES, choose_donors, probe, record_items
 from .records import Records
 from .replay import answer_kl
 from .resume import ProgressFile, items_digest, model_digest
+from .verdict import verdict
 
 console = Console(soft_wrap=True)
 
