@@ -11,6 +11,29 @@ FILE.items.jsonl beside FILE.json has one line an item, which eval.compare reads
 from __future__ import annotations
 
 import argparse
+
+from latent_reason.cli.arguments import add_output
+from latent_reason.errors import at_least, cli_errors
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The arguments of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.answers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("checkpoint")
+    parser.add_argument("folder", help="native records, such as those of: python -m latent_reason easy-vqa FOLDER")
+    parser.add_argument("--n", type=at_least(1), default=1000, help="test questions, from the first on")
+    parser.add_argument(
+        "--max-new-tokens", type=at_least(1), default=640, metavar="N", help="longest reply (default: 640)"
+    )
+    add_output(parser, "the JSON file of the results; FILE.items.jsonl is written beside it")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    parse_arguments()  # --help and mistakes are answered before torch is imported
+
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -21,10 +44,8 @@ from rich.console import Console
 from rich.progress import track
 
 from latent_reason import checkpoint
-from latent_reason.cli.arguments import add_output
 from latent_reason.data import native
 from latent_reason.decoding.engine import generate
-from latent_reason.errors import at_least, cli_errors
 from latent_reason.files import atomic_write_json
 from latent_reason.model.batch import TEXT
 from latent_reason.outputs import check_output
@@ -91,18 +112,8 @@ def generate_answers(reasoner, traces: Sequence[Trace], batch_size: int = 64, ma
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.answers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("checkpoint")
-    parser.add_argument("folder", help="native records, such as those of: python -m latent_reason easy-vqa FOLDER")
-    parser.add_argument("--n", type=at_least(1), default=1000, help="test questions, from the first on")
-    parser.add_argument(
-        "--max-new-tokens", type=at_least(1), default=640, metavar="N", help="longest reply (default: 640)"
-    )
-    add_output(parser, "the JSON file of the results; FILE.items.jsonl is written beside it")
     with cli_errors():
-        evaluate_to_file(parser.parse_args(argv))
+        evaluate_to_file(parse_arguments(argv))
 
 
 def evaluate_to_file(args: argparse.Namespace) -> None:

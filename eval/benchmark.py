@@ -14,6 +14,46 @@ of the accuracy that is retained, raw and corrected for chance.
 from __future__ import annotations
 
 import argparse
+
+from latent_reason.cli.arguments import add_limits, add_output, limits_of
+from latent_reason.errors import at_least, cli_errors
+from latent_reason.values import Seed, Temperature, argument
+
+from .items import PROMPTS, EvalItem, build_trace, prompt_text
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The arguments of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.benchmark", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("checkpoint", nargs="?")
+    parser.add_argument("name", nargs="?", help="a name of --list")
+    parser.add_argument("folder", nargs="?", metavar="DIR", help="folder with the files of the benchmark")
+    parser.add_argument("--list", action="store_true", help="list the benchmarks")
+    add_output(parser, "FILE.json; FILE.items.jsonl is written beside it", required=False)
+    parser.add_argument("--n", type=at_least(1), help="number of items, sampled with --seed (default: all)")
+    parser.add_argument("--partial", action="store_true", help="allow missing items and images")
+    parser.add_argument("--prompt", help=f"{', '.join(PROMPTS)}, or a text with {{question}} and optionally {{form}}")
+    blind = parser.add_mutually_exclusive_group()
+    blind.add_argument("--blind", action="store_const", const="removed", help="remove the images")
+    blind.add_argument("--grey", dest="blind", action="store_const", const="grey", help="replace images by gray ones")
+    parser.add_argument("--seeing", metavar="FILE.json", help="for --blind and --grey: the run with images to compare")
+    parser.add_argument("--judge", help="dotted path of judge(question, reply, gold) for replies that no rule reads")
+    parser.add_argument("--max-new", type=at_least(1), default=640, help="maximum number of new positions of a reply")
+    parser.add_argument("--temperature", type=argument(Temperature), default=0.0, help="0: greedy decoding")
+    parser.add_argument("--seed", type=argument(Seed), default=0)
+    parser.add_argument("--batch-size", type=at_least(1), default=8)
+    add_limits(parser)
+    args = parser.parse_args(argv)
+    if not args.list and None in (args.checkpoint, args.name, args.folder, args.out):
+        parser.error("CHECKPOINT, NAME, DIR and --out are required (or use --list)")
+    return args
+
+
+if __name__ == "__main__":
+    parse_arguments()  # --help and mistakes are answered before torch is imported
+
 import json
 import time
 from collections import Counter
@@ -28,19 +68,15 @@ from rich.table import Table
 from rich.text import Text
 
 from latent_reason import checkpoint, methods
-from latent_reason.cli.arguments import add_limits, add_output, limits_of
 from latent_reason.decoding.engine import generate
-from latent_reason.errors import at_least, cli_errors
 from latent_reason.files import atomic_write_json
 from latent_reason.model.batch import TEXT
 from latent_reason.outputs import check_output
-from latent_reason.values import Seed, Temperature, argument
 
 from . import benchmarks
 from .aggregate import check_comparable, read_seeing, result_rows, retention
 from .constants import with_constants
 from .item_lines import items_path, write_items
-from .items import PROMPTS, EvalItem, build_trace, prompt_text
 from .judges import judge_unread, load_judge
 from .readers import Source, open_source
 from .resume import ProgressFile, model_digest
@@ -218,50 +254,11 @@ def table(results: list[dict]) -> Table:
     return output
 
 
-def benchmark_table() -> Table:
-    """All benchmarks with published counts and descriptions. The docstrings of the modules give the layouts."""
-    output = Table(title="python -m eval.benchmark CHECKPOINT NAME DIR --out FILE.json")
-    for title in ("name", "items", "description"):
-        output.add_column(title, justify="right" if title == "items" else "left")
-    for name in benchmarks.modules():
-        module = benchmarks.load(name)
-        for k, (part, count) in enumerate(module.COUNTS.items()):
-            output.add_row(
-                f"{name}/{part}" if part else name,
-                f"{count:,}",
-                "" if k else module.__doc__.split("\n\n")[0].replace("\n", " "),
-            )
-    return output
-
-
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.benchmark", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("checkpoint", nargs="?")
-    parser.add_argument("name", nargs="?", help="a name of --list")
-    parser.add_argument("folder", nargs="?", metavar="DIR", help="folder with the files of the benchmark")
-    parser.add_argument("--list", action="store_true", help="list the benchmarks")
-    add_output(parser, "FILE.json; FILE.items.jsonl is written beside it", required=False)
-    parser.add_argument("--n", type=at_least(1), help="number of items, sampled with --seed (default: all)")
-    parser.add_argument("--partial", action="store_true", help="allow missing items and images")
-    parser.add_argument("--prompt", help=f"{', '.join(PROMPTS)}, or a text with {{question}} and optionally {{form}}")
-    blind = parser.add_mutually_exclusive_group()
-    blind.add_argument("--blind", action="store_const", const="removed", help="remove the images")
-    blind.add_argument("--grey", dest="blind", action="store_const", const="grey", help="replace images by gray ones")
-    parser.add_argument("--seeing", metavar="FILE.json", help="for --blind and --grey: the run with images to compare")
-    parser.add_argument("--judge", help="dotted path of judge(question, reply, gold) for replies that no rule reads")
-    parser.add_argument("--max-new", type=at_least(1), default=640, help="maximum number of new positions of a reply")
-    parser.add_argument("--temperature", type=argument(Temperature), default=0.0, help="0: greedy decoding")
-    parser.add_argument("--seed", type=argument(Seed), default=0)
-    parser.add_argument("--batch-size", type=at_least(1), default=8)
-    add_limits(parser)
-    args = parser.parse_args(argv)
+    args = parse_arguments(argv)
     if args.list:
-        console.print(benchmark_table())
+        console.print(benchmarks.benchmark_table())
         return
-    if None in (args.checkpoint, args.name, args.folder, args.out):
-        parser.error("CHECKPOINT, NAME, DIR and --out are required (or use --list)")
     with cli_errors():
         run_to_file(args)
 

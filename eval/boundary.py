@@ -12,6 +12,29 @@ correction over the six tests of a level. A label needs 50 items a level.
 from __future__ import annotations
 
 import argparse
+
+from latent_reason.cli.arguments import add_output
+from latent_reason.errors import at_least, cli_errors, numbers
+from latent_reason.values import Seed, argument
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The arguments of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.boundary", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("checkpoint")
+    parser.add_argument("--base", required=True, help="the checkpoint before tuning")
+    add_output(parser)
+    parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the training levels of the checkpoint")
+    parser.add_argument("--n", type=at_least(2), default=200, help="items per level")
+    parser.add_argument("--seed", type=argument(Seed), default=1)
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    parse_arguments()  # --help and mistakes are answered before torch is imported
+
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,13 +43,10 @@ from rich.table import Table
 
 from latent_reason import checkpoint
 from latent_reason.checkpoint.training_data import TrainingData, make_task
-from latent_reason.cli.arguments import add_output
 from latent_reason.decoding.items import Result, decode, distinct_items, main_score
-from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
 from latent_reason.outputs import check_output
 from latent_reason.tasks import Item, Task
-from latent_reason.values import Seed, argument
 
 from .metrics import difference, share
 from .statistics import ALPHA, LEAST_N, holm
@@ -109,17 +129,8 @@ def boundary_table(levels: dict[str, dict]) -> Table:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.boundary", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("checkpoint")
-    parser.add_argument("--base", required=True, help="the checkpoint before tuning")
-    add_output(parser)
-    parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the training levels of the checkpoint")
-    parser.add_argument("--n", type=at_least(2), default=200, help="items per level")
-    parser.add_argument("--seed", type=argument(Seed), default=1)
     with cli_errors():
-        boundary_to_file(parser.parse_args(argv))
+        boundary_to_file(parse_arguments(argv))
 
 
 def boundary_to_file(args: argparse.Namespace) -> None:

@@ -12,6 +12,26 @@ Markdown, CSV or LaTeX, by its ending.
 from __future__ import annotations
 
 import argparse
+
+from latent_reason.cli.arguments import add_overwrite
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The arguments of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE.json")
+    parser.add_argument("--items", metavar="TEXT", help='task, split and level, such as "frozenlake_plan test 4"')
+    parser.add_argument("--against", metavar="NAME", help="what the others are compared with (default: the first)")
+    parser.add_argument("--table", metavar="FILE", help="write the table too: FILE.md, FILE.csv or FILE.tex")
+    add_overwrite(parser)
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    parse_arguments()  # --help and mistakes are answered before torch is imported
+
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
@@ -19,7 +39,6 @@ from statistics import mean
 import numpy as np
 from rich.console import Console
 
-from latent_reason.cli.arguments import add_overwrite
 from latent_reason.errors import cli_errors, did_you_mean
 from latent_reason.json_files import fields_of, read_json
 
@@ -178,15 +197,7 @@ def put_first(systems: list[System], name: str | None) -> list[System]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("files", nargs="+", metavar="FILE.json")
-    parser.add_argument("--items", metavar="TEXT", help='task, split and level, such as "frozenlake_plan test 4"')
-    parser.add_argument("--against", metavar="NAME", help="what the others are compared with (default: the first)")
-    parser.add_argument("--table", metavar="FILE", help="write the table too: FILE.md, FILE.csv or FILE.tex")
-    add_overwrite(parser)
-    args = parser.parse_args(argv)
+    args = parse_arguments(argv)
     with cli_errors():
         table = check_table_output(args.table, args.overwrite) if args.table else None
         metric, systems = systems_of(args.files, args.items)

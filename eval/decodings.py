@@ -12,6 +12,30 @@ resumes an interrupted run from FILE.unfinished.
 from __future__ import annotations
 
 import argparse
+
+from latent_reason.cli.arguments import add_output
+from latent_reason.errors import at_least, cli_errors, numbers
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The arguments of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.decodings", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("checkpoint")
+    parser.add_argument("--decodings", required=True, type=str.split, help="methods with options, separated by spaces")
+    parser.add_argument("--task", help="default: the task the checkpoint was trained on")
+    parser.add_argument("--levels", type=numbers, help="default: the levels the checkpoint was trained on")
+    parser.add_argument("--n", type=at_least(1), default=200, help="items for each seed (default: 200)")
+    parser.add_argument("--seeds", type=numbers, default=(1, 2), help="default: 1,2")
+    parser.add_argument("--batch-size", type=at_least(1), default=32)
+    add_output(parser)
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    parse_arguments()  # --help and mistakes are answered before torch is imported
+
 import time
 from pathlib import Path
 
@@ -20,10 +44,8 @@ from rich.table import Table
 
 from latent_reason import checkpoint, methods
 from latent_reason.checkpoint.training_data import make_task
-from latent_reason.cli.arguments import add_output
 from latent_reason.decoding.items import Result, distinct_items, main_score
 from latent_reason.decoding.strategies import make_decoding
-from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
 from latent_reason.outputs import check_output
 from latent_reason.tasks import Item, Task
@@ -88,19 +110,8 @@ def table_of(rows: list[dict], title: str) -> Table:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.decodings", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("checkpoint")
-    parser.add_argument("--decodings", required=True, type=str.split, help="methods with options, separated by spaces")
-    parser.add_argument("--task", help="default: the task the checkpoint was trained on")
-    parser.add_argument("--levels", type=numbers, help="default: the levels the checkpoint was trained on")
-    parser.add_argument("--n", type=at_least(1), default=200, help="items for each seed (default: 200)")
-    parser.add_argument("--seeds", type=numbers, default=(1, 2), help="default: 1,2")
-    parser.add_argument("--batch-size", type=at_least(1), default=32)
-    add_output(parser)
     with cli_errors():
-        run(parser.parse_args(argv))
+        run(parse_arguments(argv))
 
 
 def run(args: argparse.Namespace) -> None:

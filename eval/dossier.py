@@ -13,6 +13,31 @@ them the parts that need one are left out.
 from __future__ import annotations
 
 import argparse
+
+from latent_reason.errors import at_least, cli_errors, numbers
+from latent_reason.values import Seed, argument
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The arguments of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.dossier", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("checkpoint")
+    parser.add_argument("--out", required=True, help="new folder")
+    data = parser.add_mutually_exclusive_group()
+    data.add_argument("--task", help="default: the task or the records that the checkpoint was trained on")
+    data.add_argument("--folder", help="native records; uses test records with image, sketch and answer")
+    parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the training levels of the checkpoint")
+    parser.add_argument("--n", type=at_least(2), default=100)
+    parser.add_argument("--seed", type=argument(Seed), default=1)
+    parser.add_argument("--reader", metavar="CHECKPOINT", help="a model that answers from sketches alone")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    parse_arguments()  # --help and mistakes are answered before torch is imported
+
 import time
 from collections.abc import Callable
 from functools import partial
@@ -26,21 +51,20 @@ from latent_reason import checkpoint, methods
 from latent_reason.checkpoint.training_data import make_task, records_folder
 from latent_reason.decoding.items import Result, decode, distinct_items, main_score
 from latent_reason.decoding.replacements import StoredLatents, Zero
-from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_folder, atomic_write_json
 from latent_reason.outputs import check_output_folder
 from latent_reason.tasks import Item, Task
-from latent_reason.values import Seed, argument
 from latent_reason.visualization.storyboard import draw_storyboard
 
 from . import attention, input_perturbations, metrics
 from .collapse import collapse_warning, latent_diagnostics
 from .html import page
 from .interventions import LatentStatistics, Mean
-from .probe import EXTRA, MAIN, RECORD_PROBES, choose_donors, probe, record_items, verdict
+from .probe import EXTRA, MAIN, RECORD_PROBES, choose_donors, probe, record_items
 from .records import Records
 from .replay import answer_kl
 from .resume import ProgressFile, items_digest, model_digest
+from .verdict import verdict
 
 console = Console(soft_wrap=True)
 
@@ -155,20 +179,8 @@ def latent_report(reasoner, task, results: list[Result], seed: int, mode: str, r
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.dossier", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("checkpoint")
-    parser.add_argument("--out", required=True, help="new folder")
-    data = parser.add_mutually_exclusive_group()
-    data.add_argument("--task", help="default: the task or the records that the checkpoint was trained on")
-    data.add_argument("--folder", help="native records; uses test records with image, sketch and answer")
-    parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the training levels of the checkpoint")
-    parser.add_argument("--n", type=at_least(2), default=100)
-    parser.add_argument("--seed", type=argument(Seed), default=1)
-    parser.add_argument("--reader", metavar="CHECKPOINT", help="a model that answers from sketches alone")
     with cli_errors():
-        dossier_to_folder(parser.parse_args(argv))
+        dossier_to_folder(parse_arguments(argv))
 
 
 def describe_task(task: Task) -> dict:

@@ -17,22 +17,61 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
+
+from latent_reason.cli.arguments import add_output
+from latent_reason.errors import at_least, cli_errors, numbers
+from latent_reason.values import Seed, argument
+
+
+def task_options(text: str) -> dict[str, Any]:
+    """An argparse type: options of a task as JSON."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError(f"""{text[:40]!r}: write options as JSON, such as '{{"chunk": [1, 1]}}'""")
+    return found
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The arguments of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.item_filter", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("checkpoint")
+    add_output(parser)
+    parser.add_argument("--keep", choices=("needed", "failed"), default="needed", help="which items (default: needed)")
+    parser.add_argument("--task", help="default: the training task of the checkpoint")
+    parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the training levels of the checkpoint")
+    parser.add_argument(
+        "--options", type=task_options, metavar="JSON", help="as data.options in a recipe; default: the checkpoint's"
+    )
+    parser.add_argument("--folder", help="native records instead of a task; --out is then a new folder of such records")
+    parser.add_argument("--n", type=at_least(1), default=2000)
+    parser.add_argument("--seed", type=argument(Seed), default=0, help="seed of the items, as data.seed in a recipe")
+    parser.add_argument(
+        "--max-new", type=at_least(1), default=640, help="maximum number of new positions of an answer (failed)"
+    )
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    parse_arguments()  # --help and mistakes are answered before torch is imported
+
+from pathlib import Path
 
 from rich.console import Console
 
 from latent_reason import checkpoint, methods, tasks
 from latent_reason.checkpoint.training_data import TrainingData, make_task, trained_task
-from latent_reason.cli.arguments import add_output
 from latent_reason.data import native
 from latent_reason.decoding.items import decode, main_score
-from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
 from latent_reason.outputs import check_output, check_output_folder
 from latent_reason.tasks import Item
 from latent_reason.trace import Trace
-from latent_reason.values import Seed, argument
 
 from .interventions import Oracle
 from .records import RecordTask, make_item
@@ -99,37 +138,9 @@ class AnsweredRecords(RecordTask):
         return self.traces[item.index]
 
 
-def task_options(text: str) -> dict[str, Any]:
-    """An argparse type: options of a task as JSON."""
-    try:
-        found = json.loads(text)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise argparse.ArgumentTypeError(f"""{text[:40]!r}: write options as JSON, such as '{{"chunk": [1, 1]}}'""")
-    return found
-
-
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.item_filter", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("checkpoint")
-    add_output(parser)
-    parser.add_argument("--keep", choices=("needed", "failed"), default="needed", help="which items (default: needed)")
-    parser.add_argument("--task", help="default: the training task of the checkpoint")
-    parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the training levels of the checkpoint")
-    parser.add_argument(
-        "--options", type=task_options, metavar="JSON", help="as data.options in a recipe; default: the checkpoint's"
-    )
-    parser.add_argument("--folder", help="native records instead of a task; --out is then a new folder of such records")
-    parser.add_argument("--n", type=at_least(1), default=2000)
-    parser.add_argument("--seed", type=argument(Seed), default=0, help="seed of the items, as data.seed in a recipe")
-    parser.add_argument(
-        "--max-new", type=at_least(1), default=640, help="maximum number of new positions of an answer (failed)"
-    )
     with cli_errors():
-        args = parser.parse_args(argv)
+        args = parse_arguments(argv)
         filter_folder(args) if args.folder else filter_to_file(args)
 
 

@@ -21,6 +21,35 @@ only the shown sketches differ. DIR.json has the figures.
 from __future__ import annotations
 
 import argparse
+
+from latent_reason.errors import at_least, cli_errors
+from latent_reason.values import Seed, Share, Temperature, argument
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The arguments of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.label_modes", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("checkpoint")
+    parser.add_argument("folder", help="native records, in files or packed")
+    parser.add_argument("--out", required=True, help="new folder of native records")
+    parser.add_argument("--k", type=at_least(1), default=8, help="samples per record, without and with sketches")
+    parser.add_argument("--n", type=at_least(1), help="number of records, from the first (default: all)")
+    parser.add_argument("--split", default="train", help="split of the records (default: train)")
+    parser.add_argument(
+        "--vision", type=argument(Share), default=0.75, metavar="SHARE", help="pass rate for the mode vision"
+    )
+    parser.add_argument("--drop-easy", action="store_true", help="leave out records that need no sketch and no text")
+    parser.add_argument("--temperature", type=argument(Temperature), default=1.0)
+    parser.add_argument("--max-new", type=at_least(1), default=640, help="maximum number of new positions of an answer")
+    parser.add_argument("--seed", type=argument(Seed), default=0)
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    parse_arguments()  # --help and mistakes are answered before torch is imported
+
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -35,12 +64,10 @@ from rich.table import Table
 from latent_reason import checkpoint, tasks
 from latent_reason.data import native
 from latent_reason.decoding.engine import generate
-from latent_reason.errors import at_least, cli_errors
 from latent_reason.files import atomic_write_json
 from latent_reason.outputs import check_output, check_output_folder
 from latent_reason.tasks.checkers import boxed
 from latent_reason.trace import Image, Message, Sketch, Text, Trace
-from latent_reason.values import Seed, Share, Temperature, argument
 
 from .answers import normalize_answer
 from .statistics import pass_at_k
@@ -193,24 +220,8 @@ def summary_table(label_summary: dict[str, dict]) -> Table:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.label_modes", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("checkpoint")
-    parser.add_argument("folder", help="native records, in files or packed")
-    parser.add_argument("--out", required=True, help="new folder of native records")
-    parser.add_argument("--k", type=at_least(1), default=8, help="samples per record, without and with sketches")
-    parser.add_argument("--n", type=at_least(1), help="number of records, from the first (default: all)")
-    parser.add_argument("--split", default="train", help="split of the records (default: train)")
-    parser.add_argument(
-        "--vision", type=argument(Share), default=0.75, metavar="SHARE", help="pass rate for the mode vision"
-    )
-    parser.add_argument("--drop-easy", action="store_true", help="leave out records that need no sketch and no text")
-    parser.add_argument("--temperature", type=argument(Temperature), default=1.0)
-    parser.add_argument("--max-new", type=at_least(1), default=640, help="maximum number of new positions of an answer")
-    parser.add_argument("--seed", type=argument(Seed), default=0)
     with cli_errors():
-        label_to_folder(parser.parse_args(argv))
+        label_to_folder(parse_arguments(argv))
 
 
 def label_to_folder(args: argparse.Namespace) -> None:

@@ -9,6 +9,27 @@ available on every machine, and not in the training data of this project. ``--ba
 from __future__ import annotations
 
 import argparse
+
+from latent_reason.cli.arguments import add_output
+from latent_reason.errors import at_least, cli_errors
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The arguments of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.language", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("checkpoint")
+    parser.add_argument("--base", required=True, help="the model before training: a folder or a Hub name")
+    parser.add_argument("--texts", help="file with one text a line; default: docstrings")
+    parser.add_argument("--n", type=at_least(2), default=100, help="maximum number of texts")
+    add_output(parser)
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    parse_arguments()  # --help and mistakes are answered before torch is imported
+
 import sys
 import sysconfig
 from collections.abc import Iterable
@@ -19,9 +40,7 @@ from rich.console import Console
 from rich.progress import track
 
 from latent_reason import checkpoint
-from latent_reason.cli.arguments import add_output
 from latent_reason.data.texts import docstrings, lines
-from latent_reason.errors import at_least, cli_errors
 from latent_reason.files import atomic_write_json
 from latent_reason.model import backbones
 from latent_reason.model.backbones import Backbone
@@ -61,16 +80,8 @@ def compare(before: np.ndarray, after: np.ndarray) -> dict:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.language", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("checkpoint")
-    parser.add_argument("--base", required=True, help="the model before training: a folder or a Hub name")
-    parser.add_argument("--texts", help="file with one text a line; default: docstrings")
-    parser.add_argument("--n", type=at_least(2), default=100, help="maximum number of texts")
-    add_output(parser)
     with cli_errors():
-        compare_to_file(parser.parse_args(argv))
+        compare_to_file(parse_arguments(argv))
 
 
 def compare_to_file(args: argparse.Namespace) -> None:

@@ -12,6 +12,29 @@ otherwise reports the differences. Damaged files and other files are listed and 
 from __future__ import annotations
 
 import argparse
+
+from latent_reason.cli.arguments import add_output
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The arguments of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.leaderboard", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", metavar="DIR")
+    add_output(parser, "HTML file; the Markdown file has the suffix .md", required=False, default="leaderboard.html")
+    parser.add_argument("--metric", help="only results of this metric, such as accuracy")
+    parser.add_argument("--items", help="only results on these items, such as 'level 3-6' or all")
+    parser.add_argument(
+        "--columns", type=lambda t: t.split(","), help="columns in this order, such as share,method,seconds"
+    )
+    parser.add_argument("--one-table", action="store_true", help="raise an error if protocols or items differ")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    parse_arguments()  # --help and mistakes are answered before torch is imported
+
 import json
 import os
 import re
@@ -23,7 +46,6 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from latent_reason.cli.arguments import add_output
 from latent_reason.errors import cli_errors, did_you_mean
 from latent_reason.files import atomic_write_text
 from latent_reason.outputs import check_output
@@ -217,19 +239,8 @@ INTRODUCTION = (
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.leaderboard", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folder", metavar="DIR")
-    add_output(parser, "HTML file; the Markdown file has the suffix .md", required=False, default="leaderboard.html")
-    parser.add_argument("--metric", help="only results of this metric, such as accuracy")
-    parser.add_argument("--items", help="only results on these items, such as 'level 3-6' or all")
-    parser.add_argument(
-        "--columns", type=lambda t: t.split(","), help="columns in this order, such as share,method,seconds"
-    )
-    parser.add_argument("--one-table", action="store_true", help="raise an error if protocols or items differ")
     with cli_errors():
-        write_leaderboard(parser.parse_args(argv))
+        write_leaderboard(parse_arguments(argv))
 
 
 def write_leaderboard(args: argparse.Namespace) -> None:

@@ -13,6 +13,33 @@ of following a foreign sketch. A verdict needs 50 items. The same command resume
 from __future__ import annotations
 
 import argparse
+
+from latent_reason.cli.arguments import add_limits, add_output, limits_of
+from latent_reason.errors import at_least, cli_errors, numbers
+from latent_reason.values import Seed, argument
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The arguments of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.probe", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("checkpoint")
+    items = parser.add_mutually_exclusive_group()
+    items.add_argument("--task", help="default: the task or the records that the checkpoint was trained on")
+    items.add_argument("--folder", help="native records; uses test records with image, sketch and answer")
+    parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the training levels of the checkpoint")
+    parser.add_argument("--n", type=at_least(1), default=200)
+    parser.add_argument("--seed", type=argument(Seed), default=1)
+    parser.add_argument("--batch-size", type=at_least(1), default=64)
+    add_limits(parser)
+    add_output(parser)
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    parse_arguments()  # --help and mistakes are answered before torch is imported
+
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,20 +51,18 @@ from rich.table import Table
 
 from latent_reason import checkpoint, methods, tasks
 from latent_reason.checkpoint.training_data import make_task, records_folder
-from latent_reason.cli.arguments import add_limits, add_output, limits_of
 from latent_reason.decoding.items import Result, decode, distinct_items, main_score, room
 from latent_reason.decoding.prompt_store import PromptStore
-from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
 from latent_reason.model.limits import InputLimits
 from latent_reason.outputs import check_output
-from latent_reason.values import Seed, argument
 from latent_reason.visualization.storyboard import split_text
 
 from .interventions import probe_arms
 from .records import Records
 from .resume import ProgressFile, compute_now, items_digest, model_digest
-from .statistics import ALPHA, LEAST_N, holm, mcnemar, p_text, paired_bootstrap, paired_p, wilson
+from .statistics import mcnemar, p_text, paired_bootstrap, paired_p, wilson
+from .verdict import correct_p_values, verdict
 
 console = Console(soft_wrap=True)
 MAIN = ("noise", "mean", "zero", "foreign", "oracle", "copy", "markers", "removed")
@@ -54,8 +79,6 @@ EXTRA = (
     "blind",
     "text_corrupted",
 )
-VERDICT_PROBES = ("noise", "mean", "foreign", "removed")  # whose losses decide the verdict
-FOLLOW_TESTS = ("follow_difference", "follow_beyond_idle")  # what a foreign sketch adds to chance, and to an idle one
 FOLLOWED = ("foreign", "mean", "noise", "zero")  # whose text is compared with the donor of foreign latents
 RECORD_PROBES = tuple(name for name in (*MAIN, *EXTRA) if name != "text_corrupted")  # needs the generator of a puzzle
 
@@ -168,20 +191,6 @@ def probe(
     return report
 
 
-def correct_p_values(report: dict) -> None:
-    """Add ``holm_p`` to each test of a report: losses (``mcnemar_p``), and rates of following a foreign sketch (``p``).
-
-    The tests of the verdict are corrected as a family of their own, because they are named before anything is seen. The
-    other probes explain it. Corrected with them, the same latents would have another verdict in a longer report.
-    """
-    losses = {name: (part, part["mcnemar_p"]) for name, part in report.items() if "mcnemar_p" in part}
-    decisive = [losses.pop(name) for name in VERDICT_PROBES if name in losses]
-    decisive += [(part, part["p"]) for name in FOLLOW_TESTS if (part := report.get("foreign", {}).get(name))]
-    for tests in filter(None, (decisive, list(losses.values()))):
-        for (part, _), p in zip(tests, holm([p for _, p in tests]), strict=True):
-            part["holm_p"] = round(float(p), 5)
-
-
 def has_meaning(name: str, reasoner) -> bool:
     """Whether a probe can be run, and can differ from the unchanged output."""
     if name in ("oracle", "copy", "region"):
@@ -197,47 +206,6 @@ def gain_recovered(own: float, oracle: float, copy: float) -> float | None:
     """Share of the gain of true sketches over copies of the input that the model's own sketches reach; None if there is
     no gain."""
     return round((own - copy) / (oracle - copy), 4) if oracle > copy else None
-
-
-def verdict(report: dict) -> str:
-    """The conclusion from a report, by a fixed rule. "More" and "less" mean significant after Holm's correction.
-
-    The latents carry content if noise, mean and foreign latents all reduce accuracy, and if a foreign sketch is followed
-    more often than by chance and more often than after uninformative latents. Only the markers matter if sketching
-    matters, content does not, and the markers alone keep 0.8 of the gain.
-    """
-    required = ("noise", "mean", "foreign")
-    if not all("difference" in report.get(name, {}) for name in (*required, "markers", "removed")):
-        return "The verdict needs probes that were not run."
-    if (n := report["as_generated"]["n"]) < LEAST_N:
-        return f"No verdict: {n} items were probed and {LEAST_N} are needed, {LEAST_N - n} more."
-    if all(is_lost(report[name]) for name in required):
-        return content_verdict(report["foreign"])
-    gain = report["removed"]["difference"]["value"]
-    share_kept = gain and 1 - report["markers"]["difference"]["value"] / gain
-    if is_lost(report["removed"]) and share_kept >= 0.8:
-        return f"Only the markers matter: they alone keep {share_kept:.0%} of the gain from sketching."
-    return "No evidence that the latents matter."
-
-
-def is_lost(part: dict) -> bool:
-    """Whether a probe reduces accuracy."""
-    return part["difference"]["value"] > 0 and part["holm_p"] < ALPHA
-
-
-def content_verdict(foreign: dict) -> str:
-    """The conclusion where each kind of replaced latents reduces accuracy."""
-    if (n := foreign["follow_n"]) < LEAST_N:
-        return (
-            f"Replaced latents reduce accuracy. What they contain is not judged: {n} items had the latents of another "
-            f"item and {LEAST_N} are needed, {LEAST_N - n} more."
-        )
-    if all(foreign[name]["value"] > 0 and foreign[name]["holm_p"] < ALPHA for name in FOLLOW_TESTS):
-        return (
-            "The latents carry content: noise, mean and foreign latents each reduce accuracy, and the answer follows "
-            "a foreign sketch more often than by chance."
-        )
-    return "Replaced latents reduce accuracy, but a foreign sketch is not followed. It is not shown what the latents contain."
 
 
 def _interval(interval) -> dict:
@@ -323,21 +291,8 @@ def probe_table(report: dict) -> Table:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.probe", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("checkpoint")
-    items = parser.add_mutually_exclusive_group()
-    items.add_argument("--task", help="default: the task or the records that the checkpoint was trained on")
-    items.add_argument("--folder", help="native records; uses test records with image, sketch and answer")
-    parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the training levels of the checkpoint")
-    parser.add_argument("--n", type=at_least(1), default=200)
-    parser.add_argument("--seed", type=argument(Seed), default=1)
-    parser.add_argument("--batch-size", type=at_least(1), default=64)
-    add_limits(parser)
-    add_output(parser)
     with cli_errors():
-        probe_to_file(parser.parse_args(argv))
+        probe_to_file(parse_arguments(argv))
 
 
 def probe_to_file(args: argparse.Namespace) -> None:

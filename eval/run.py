@@ -11,6 +11,33 @@ command resumes an interrupted run from FILE.unfinished.
 from __future__ import annotations
 
 import argparse
+
+from latent_reason.cli.arguments import add_decoding, add_limits, add_output, limits_of
+from latent_reason.errors import at_least, cli_errors, numbers
+from latent_reason.values import Seed, argument
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The arguments of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("checkpoint")
+    parser.add_argument("--tasks", default="frozenlake_plan", type=lambda t: t.split(","))
+    parser.add_argument("--levels", default="3,4,5,6", type=numbers)
+    parser.add_argument("--n", type=at_least(1), default=200, help="items per level")
+    parser.add_argument("--seed", type=argument(Seed), default=1)
+    parser.add_argument("--vsp", help="folder of the VSP benchmark (maze/task-main)")
+    parser.add_argument("--batch-size", type=at_least(1), default=32)
+    add_decoding(parser)
+    add_limits(parser)
+    add_output(parser, "FILE.json; FILE.items.jsonl is written beside it")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    parse_arguments()  # --help and mistakes are answered before torch is imported
+
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,16 +49,13 @@ from rich.table import Table
 
 from latent_reason import checkpoint, methods, tasks
 from latent_reason.checkpoint.training_data import TrainingData
-from latent_reason.cli.arguments import add_decoding, add_limits, add_output, limits_of
 from latent_reason.decoding.items import Result, decode_each, distinct_items
 from latent_reason.decoding.strategies import make_decoding
-from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
 from latent_reason.model.batch import TEXT
 from latent_reason.model.limits import InputLimits
 from latent_reason.outputs import check_output
 from latent_reason.tasks import Item, vsp
-from latent_reason.values import Seed, argument
 
 from .item_lines import items_path, write_items
 from .resume import ProgressFile, items_digest, model_digest
@@ -284,21 +308,8 @@ def results_table(rows: list[dict]) -> Table:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("checkpoint")
-    parser.add_argument("--tasks", default="frozenlake_plan", type=lambda t: t.split(","))
-    parser.add_argument("--levels", default="3,4,5,6", type=numbers)
-    parser.add_argument("--n", type=at_least(1), default=200, help="items per level")
-    parser.add_argument("--seed", type=argument(Seed), default=1)
-    parser.add_argument("--vsp", help="folder of the VSP benchmark (maze/task-main)")
-    parser.add_argument("--batch-size", type=at_least(1), default=32)
-    add_decoding(parser)
-    add_limits(parser)
-    add_output(parser, "FILE.json; FILE.items.jsonl is written beside it")
     with cli_errors():
-        evaluate_to_file(parser.parse_args(argv))
+        evaluate_to_file(parse_arguments(argv))
 
 
 def evaluate_to_file(args: argparse.Namespace) -> None:

@@ -26,6 +26,39 @@ small level has fewer.
 from __future__ import annotations
 
 import argparse
+
+from latent_reason.cli.arguments import add_output
+from latent_reason.errors import at_least, cli_errors, numbers
+
+from .statistics import ALPHA, LEAST_N, holm, paired_bootstrap, paired_p
+
+
+def parse_task_count(text: str) -> tuple[str, int]:
+    """``rush_hour=300``, for argparse."""
+    name, _, number = text.partition("=")
+    return name, at_least(LEAST_N)(number)
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The arguments of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.task_audit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("tasks", nargs="*", metavar="TASK", help="default: all")
+    add_output(parser, "the JSON file of the results; those of other tasks in it are kept")
+    parser.add_argument(
+        "--n", type=at_least(LEAST_N), default=2000, help="train items per level, and val items per task"
+    )
+    parser.add_argument(
+        "--n-of", type=parse_task_count, nargs="*", default=[], metavar="TASK=N", help="another n for a task"
+    )
+    parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the levels each task trains on")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    parse_arguments()  # --help and mistakes are answered before torch is imported
+
 import shlex
 import sys
 import time
@@ -42,8 +75,6 @@ from PIL import Image as PILImage
 from rich.console import Console
 
 from latent_reason import tasks
-from latent_reason.cli.arguments import add_output
-from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
 from latent_reason.outputs import check_output
 from latent_reason.tasks import Item, Step, Task
@@ -63,7 +94,6 @@ from .sketch_predictors import (
     text_features,
     tokenize,
 )
-from .statistics import ALPHA, LEAST_N, holm, paired_bootstrap, paired_p
 
 console = Console(soft_wrap=True)
 
@@ -314,27 +344,9 @@ def audit_task(make: Callable[..., Task], levels: Sequence[int], n: int, sample:
 
 
 # -- the command -------------------------------------------------------------------------------------------------------
-def parse_task_count(text: str) -> tuple[str, int]:
-    """``rush_hour=300``, for argparse."""
-    name, _, number = text.partition("=")
-    return name, at_least(LEAST_N)(number)
-
-
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.task_audit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("tasks", nargs="*", metavar="TASK", help="default: all")
-    add_output(parser, "the JSON file of the results; those of other tasks in it are kept")
-    parser.add_argument(
-        "--n", type=at_least(LEAST_N), default=2000, help="train items per level, and val items per task"
-    )
-    parser.add_argument(
-        "--n-of", type=parse_task_count, nargs="*", default=[], metavar="TASK=N", help="another n for a task"
-    )
-    parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the levels each task trains on")
     with cli_errors():
-        args = parser.parse_args(argv)
+        args = parse_arguments(argv)
         audit_to_file(args, shlex.join(["python", "-m", "eval.task_audit", *(sys.argv[1:] if argv is None else argv)]))
 
 

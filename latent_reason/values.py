@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import json
 import math
 import types
 import typing
@@ -190,6 +191,21 @@ def check_options(options: Mapping[str, Any], function: Callable, prefix: str) -
     for name, parameter in inspect.signature(function).parameters.items():
         if name in options and not (options[name] is None and parameter.default is None):
             check(options[name], hints.get(name, parameter.empty), prefix + name)
+
+
+def read_options(text: str, name: str, kind: str) -> dict[str, Any]:
+    """``window=8,close_phrase=so`` -> values by name. Numbers and true or false are read as such. ``kind`` and ``name`` say
+    in an error whose options they are."""
+    options = {}
+    for pair in filter(None, text.split(",")):
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise ValueError(f"{kind} {name!r}: {pair!r} is no option. Write {name}:option=value,option=value.")
+        try:
+            options[key.strip()] = json.loads(value)
+        except json.JSONDecodeError:
+            options[key.strip()] = value
+    return options
 
 
 @cache

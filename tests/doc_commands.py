@@ -26,7 +26,7 @@ WRITES = {"--out", "--report", "--json", ">"}  # options and signs that are foll
 PACKAGES = {
     "latent_reason": "latent_reason.cli",
     "eval.bench": "eval.bench.__main__",
-    "eval.baselines": "eval.turns.command",
+    "eval.baselines": "eval.baselines.__main__",
 }
 #: programs of others: how they are called is not checked
 OTHERS = set("git cd curl mkdocs tensorboard hf mypy codespell source cp jupyter".split())

@@ -14,13 +14,14 @@ import torch
 
 from eval.baselines import make_baseline
 from eval.collapse import DrawnSpan, diagnose, drawn_spans
-from eval.probe import MAIN, probe, sketched_items, verdict
+from eval.probe import MAIN, probe, sketched_items
 from eval.resume import ProgressFile, items_digest, model_digest
 from eval.run import decode_kept
 from eval.statistics import wilson
 from eval.turns.baseline import Baseline
 from eval.turns.episodes import check_baseline
 from eval.turns.evaluate import answer_items
+from eval.verdict import verdict
 from latent_reason import checkpoint, methods, tasks
 from latent_reason.decoding.items import Result, distinct_items
 from latent_reason.model.batch import TEXT

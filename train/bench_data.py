@@ -11,6 +11,29 @@ other, in turns: each rate is the median over turns, with the least and the grea
 from __future__ import annotations
 
 import argparse
+
+from eval.bench.settings import SIZES
+from latent_reason.cli.arguments import add_output
+from latent_reason.errors import at_least, cli_errors
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The arguments of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m train.bench_data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder")
+    parser.add_argument("--size", choices=SIZES, default="tiny")
+    parser.add_argument("--n", type=at_least(2), default=256, help="traces, from the first on")
+    parser.add_argument("--batch", type=at_least(1), default=32, help="traces a training step")
+    parser.add_argument("--turns", type=at_least(1), default=3)
+    add_output(parser)
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    parse_arguments()  # --help and mistakes are answered before torch is imported
+
 import copy
 import os
 import statistics
@@ -27,13 +50,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from eval.bench.models import SIZES, build
+from eval.bench.models import build
 from eval.bench.training import train_once
 from latent_reason import methods
-from latent_reason.cli.arguments import add_output
 from latent_reason.data import native, packed
 from latent_reason.data.streaming import Stream
-from latent_reason.errors import at_least, cli_errors
 from latent_reason.files import atomic_write_json
 from latent_reason.objectives.packing import collate_examples
 from latent_reason.outputs import check_output
@@ -127,16 +148,7 @@ def table(found: dict) -> Table:
 
 @cli_errors()
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m train.bench_data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folder")
-    parser.add_argument("--size", choices=SIZES, default="tiny")
-    parser.add_argument("--n", type=at_least(2), default=256, help="traces, from the first on")
-    parser.add_argument("--batch", type=at_least(1), default=32, help="traces a training step")
-    parser.add_argument("--turns", type=at_least(1), default=3)
-    add_output(parser)
-    given = parser.parse_args(argv)
+    given = parse_arguments(argv)
     check_output(given.out, given.overwrite)
     reasoner, _ = build(given.size, "auto")
     found = bench(reasoner, Path(given.folder), given.n, given.batch, given.turns)

@@ -8,8 +8,22 @@ Without --step, the newest state. The state stays, and a run that trains is not 
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The arguments of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m train.export_state", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", help="folder or name of a run; of a run in stages, the folder of the stage")
+    parser.add_argument("--step", type=int, help="step of the state; default: the newest")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the new checkpoint")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    parse_arguments()  # --help and mistakes are answered before torch is imported
 
 import torch
 
@@ -112,13 +126,7 @@ def load_part(files: StateFiles, path: Path, part: str, module: torch.nn.Module)
 
 @cli_errors()
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m train.export_state", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("run", help="folder or name of a run; of a run in stages, the folder of the stage")
-    parser.add_argument("--step", type=int, help="step of the state; default: the newest")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the new checkpoint")
-    given = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    given = parse_arguments(argv)
     check_output_folder(given.out)
     out = export_state(folder_to_resume(given.run), given.out, given.step)
     console.print(f"Checkpoint: {out}")

@@ -10,6 +10,23 @@ are random. Speed is measured by eval/bench/gpu.sh.
 from __future__ import annotations
 
 import argparse
+
+from latent_reason.cli.arguments import add_output
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The arguments of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m train.gpu_check", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--tiny", action="store_true", help="the smallest sizes")
+    add_output(parser, required=False, default="gpu_check.json")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    parse_arguments()  # --help and mistakes are answered before torch is imported
+
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,9 +36,9 @@ import torch
 import transformers
 from rich.console import Console
 
-from eval.bench.models import SIZES, build
+from eval.bench.models import build
+from eval.bench.settings import SIZES
 from latent_reason import methods
-from latent_reason.cli.arguments import add_output
 from latent_reason.errors import cli_errors
 from latent_reason.files import atomic_write_json
 from latent_reason.model import backbones
@@ -130,12 +147,7 @@ def timed_step(module: SFTModule, batch, repeats: int = 3) -> dict[str, float]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m train.gpu_check", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--tiny", action="store_true", help="the smallest sizes")
-    add_output(parser, required=False, default="gpu_check.json")
-    given = parser.parse_args(argv)
+    given = parse_arguments(argv)
     with cli_errors():
         check_output(given.out, given.overwrite)
         is_tiny, started = given.tiny or not torch.cuda.is_available(), time.monotonic()

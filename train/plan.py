@@ -16,33 +16,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any
 
-import torch
-import transformers
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
 from latent_reason.cli.arguments import add_output
-from latent_reason.errors import cli_errors
-from latent_reason.files import atomic_write_json
-from latent_reason.outputs import check_output
 from latent_reason.values import Bounds, Count, Natural, Positive, argument
 
-from .config import RLTrainingConfig, SFTConfig, parse, stages_of
-from .config.recipe_file import read_recipe
-from .memory import gpu_here
-from .planning.changes import change, changes_for, command_line
 from .planning.devices import DEVICES
-from .planning.estimate import GIB, estimate
-
-WIDTH = 80
-Config = SFTConfig | RLTrainingConfig
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def parse_arguments(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
+    """The arguments of the command line, and the words that are keys of the recipe."""
     parser = argparse.ArgumentParser(
         prog="python -m train.plan",
         usage="%(prog)s RECIPE [--gpus N] [--memory GIB] [options] [--KEY VALUE ...]",
@@ -59,7 +42,36 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--backbone", metavar="NAME", help="in place of the recipe's, or of its checkpoint's")
     parser.add_argument("--tokens-per-example", type=argument(Natural), default=0, help="0: as many as the data have")
     add_output(parser, "a JSON file of the figures", required=False)
-    given, words = parser.parse_known_args(argv)
+    return parser.parse_known_args(argv)
+
+
+if __name__ == "__main__":
+    parse_arguments()  # --help and mistakes are answered before torch is imported
+
+from dataclasses import asdict, dataclass, fields
+
+import torch
+import transformers
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from latent_reason.errors import cli_errors
+from latent_reason.files import atomic_write_json
+from latent_reason.outputs import check_output
+
+from .config import RLTrainingConfig, SFTConfig, parse, stages_of
+from .config.recipe_file import read_recipe
+from .memory import gpu_here
+from .planning.changes import change, changes_for, command_line
+from .planning.estimate import GIB, estimate
+
+WIDTH = 80
+Config = SFTConfig | RLTrainingConfig
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    given, words = parse_arguments(argv)
     target = Target(**{field.name: getattr(given, field.name) for field in fields(Target)})
     with cli_errors():
         if given.out:

@@ -17,6 +17,45 @@ distillation, "Zooming without Zooming").
 from __future__ import annotations
 
 import argparse
+
+from latent_reason.errors import at_least, cli_errors, numbers
+from latent_reason.values import Seed, Share, Temperature, argument
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The arguments of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m train.rejection_sampling",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("checkpoint")
+    parser.add_argument("--out", required=True, help="a new folder of native records")
+    parser.add_argument("--task", help="default: the task it was trained on")
+    parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the levels it was trained on")
+    parser.add_argument("--items", type=at_least(1), default=500)
+    parser.add_argument("--num-generations", type=at_least(1), default=8, help="rollouts of each item")
+    parser.add_argument("--temperature", type=argument(Temperature), default=1.0)
+    parser.add_argument(
+        "--max-pass-rate",
+        type=argument(Share),
+        default=1.0,
+        help="leave out items that are solved more often than this share",
+    )
+    parser.add_argument("--seed", type=argument(Seed), default=0, help="of the items and of the rollouts")
+    parser.add_argument(
+        "--baseline", metavar="NAME", help="keep chats of this baseline, with options as in crop:turns=2"
+    )
+    parser.add_argument(
+        "--answers-only", action="store_true", help="with --baseline: keep the question and the answer alone"
+    )
+    parser.add_argument("--run-code", action="store_true", help="run code that the model writes, in a sandbox")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    parse_arguments()  # --help and mistakes are answered before torch is imported
+
 from dataclasses import replace
 
 from rich.console import Console
@@ -29,13 +68,11 @@ from latent_reason.checkpoint.training_data import make_task
 from latent_reason.data import native
 from latent_reason.decoding.items import Result, decode, main_score
 from latent_reason.decoding.rollout import Span
-from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.outputs import check_output_folder
 from latent_reason.tasks import Item, Task
 from latent_reason.tasks.checkers import boxed
 from latent_reason.tasks.item import merge_texts
 from latent_reason.trace import Message, Sketch, Text, Trace
-from latent_reason.values import Seed, Share, Temperature, argument
 from latent_reason.visualization.storyboard import split_text
 
 console = Console(soft_wrap=True)
@@ -148,34 +185,8 @@ def taught_chat(task: Task, item: Item, episode: Episode, answers_only: bool) ->
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m train.rejection_sampling",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("checkpoint")
-    parser.add_argument("--out", required=True, help="a new folder of native records")
-    parser.add_argument("--task", help="default: the task it was trained on")
-    parser.add_argument("--levels", type=numbers, help="such as 3,4; default: the levels it was trained on")
-    parser.add_argument("--items", type=at_least(1), default=500)
-    parser.add_argument("--num-generations", type=at_least(1), default=8, help="rollouts of each item")
-    parser.add_argument("--temperature", type=argument(Temperature), default=1.0)
-    parser.add_argument(
-        "--max-pass-rate",
-        type=argument(Share),
-        default=1.0,
-        help="leave out items that are solved more often than this share",
-    )
-    parser.add_argument("--seed", type=argument(Seed), default=0, help="of the items and of the rollouts")
-    parser.add_argument(
-        "--baseline", metavar="NAME", help="keep chats of this baseline, with options as in crop:turns=2"
-    )
-    parser.add_argument(
-        "--answers-only", action="store_true", help="with --baseline: keep the question and the answer alone"
-    )
-    parser.add_argument("--run-code", action="store_true", help="run code that the model writes, in a sandbox")
     with cli_errors():
-        to_folder(parser.parse_args(argv))
+        to_folder(parse_arguments(argv))
 
 
 def to_folder(given: argparse.Namespace) -> None:

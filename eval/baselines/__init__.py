@@ -16,7 +16,6 @@ import pkgutil
 
 from eval.turns.baseline import Baseline
 from latent_reason import values
-from latent_reason.decoding.strategies import read_options
 from latent_reason.errors import did_you_mean
 
 
@@ -49,7 +48,7 @@ def make_baseline(text: str) -> Baseline:
         ValueError: an unknown name or option, or a value that does not fit.
     """
     name, _, given = text.partition(":")
-    kind, options = load(name), read_options(given, name, "baseline")
+    kind, options = load(name), values.read_options(given, name, "baseline")
     known = [field.name for field in dataclasses.fields(kind)]
     for option in options:
         if option not in known:

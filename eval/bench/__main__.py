@@ -12,6 +12,34 @@ the median over turns, with the least and the greatest beside it.
 from __future__ import annotations
 
 import argparse
+
+from latent_reason.cli.arguments import add_output
+from latent_reason.errors import at_least, cli_errors, did_you_mean
+
+from .settings import Setting
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The arguments of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--only",
+        metavar="NAME,...",
+        help="of stock, latent, batch, continuous, old_loop, steps, training, own_latents (default: all)",
+    )
+    parser.add_argument("--repeats", type=at_least(1), help=f"turns of what is timed (default: {Setting.repeats})")
+    parser.add_argument("--counters", action="store_true", help="count, and time nothing")
+    parser.add_argument("--quick", action="store_true", help="the smallest sizes, to see that everything runs")
+    parser.add_argument("--gpu", action="store_true", help="decoding and training of 0.5B and 3B on a GPU")
+    add_output(parser)
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    parse_arguments()  # --help and mistakes are answered before torch is imported
+
 import os
 import platform
 from collections.abc import Callable, Iterator
@@ -24,13 +52,11 @@ import transformers
 from rich.console import Console
 from rich.progress import Progress
 
-from latent_reason.cli.arguments import add_output
-from latent_reason.errors import at_least, cli_errors, did_you_mean
 from latent_reason.files import atomic_write_json
 from latent_reason.outputs import check_output
 
 from . import batching, gpu, steps, training
-from .findings import Finding, Setting, table_of
+from .findings import Finding, table_of
 
 console = Console(soft_wrap=True)
 MEASURES: dict[str, Callable[[Setting], Iterator[Finding]]] = {
@@ -91,16 +117,7 @@ def names_of(text: str | None) -> list[str]:
 
 @cli_errors()
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--only", metavar="NAME,...", help=f"of {', '.join(MEASURES)} (default: all)")
-    parser.add_argument("--repeats", type=at_least(1), help=f"turns of what is timed (default: {Setting.repeats})")
-    parser.add_argument("--counters", action="store_true", help="count, and time nothing")
-    parser.add_argument("--quick", action="store_true", help="the smallest sizes, to see that everything runs")
-    parser.add_argument("--gpu", action="store_true", help="decoding and training of 0.5B and 3B on a GPU")
-    add_output(parser)
-    given = parser.parse_args(argv)
+    given = parse_arguments(argv)
     check_output(given.out, given.overwrite)
     names, setting = names_of(given.only), QUICK if given.quick else Setting()
     setting = replace(setting, is_timed=not given.counters, repeats=given.repeats or setting.repeats)

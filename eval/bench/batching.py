@@ -17,8 +17,9 @@ from latent_reason.model.reasoner import LatentReasoner
 
 from .clock import Ratio, measure_seconds, ratio_of, time_in_turns
 from .counting import count_operations
-from .findings import Finding, Setting, at_least, at_most, timed
+from .findings import Finding, at_least, at_most, timed
 from .models import board_prompts, board_traces, build, never_end, text_prompts
+from .settings import Setting
 
 SPREAD = 10  # the longest request over the shortest
 

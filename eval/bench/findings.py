@@ -11,37 +11,6 @@ from .clock import Ratio
 
 
 @dataclass(frozen=True)
-class Setting:
-    """How much is measured.
-
-    Args:
-        size: of the models.
-        is_timed: whether anything is timed; if not, only counts are left.
-        repeats: turns of what is timed.
-        batches: rows of the batches that are decoded next to transformers.
-        steps: positions that are decoded.
-        counted: steps that are counted.
-        rows: rows of the batches whose steps are counted.
-        many: rows of the larger batch that is held against one row.
-        requests, slots, shortest: of continuous batching; tokens of the shortest request.
-        examples: of a training step.
-    """
-
-    size: str = "30m"
-    is_timed: bool = True
-    repeats: int = 7
-    batches: tuple[int, ...] = (1, 16, 64)
-    steps: int = 48
-    counted: int = 8
-    rows: int = 16
-    many: int = 32
-    requests: int = 64
-    slots: int = 8
-    shortest: int = 16
-    examples: int = 8
-
-
-@dataclass(frozen=True)
 class Aim:
     """At least or at most ``value``."""
 

@@ -13,14 +13,8 @@ from latent_reason.model.batch import MixedBatch
 from latent_reason.model.reasoner import LatentReasoner
 from latent_reason.trace import Message, Text, Trace
 
-SIZES = {
-    "tiny": {"width": 128, "layers": 4, "heads": 4},
-    "deep": {"width": 64, "layers": 36, "heads": 2},  # as many layers as Qwen2.5-VL-3B, for what is counted
-    "30m": {"width": 512, "layers": 8, "heads": 8},
-    "100m": {"width": 768, "layers": 14, "heads": 12},
-    "0.5b": {"width": 1280, "layers": 24, "heads": 20},
-    "3b": {"width": 2560, "layers": 36, "heads": 20},
-}
+from .settings import SIZES
+
 VOCABULARY = 152_064  # of the sizes from 0.5b on, as Qwen's
 LATENTS = 36  # of a sketch
 LEVEL = 4  # of the boards of a prompt

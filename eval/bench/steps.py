@@ -17,9 +17,10 @@ from latent_reason.model.reasoner import LatentReasoner
 
 from .clock import measure_seconds, ratio_of, time_in_turns
 from .counting import HostReads, WeightBytes, count_operations
-from .findings import Finding, Setting, at_most, timed
+from .findings import Finding, at_most, timed
 from .models import board_prompts, build, never_end, plain_step
 from .old_loop import OldLoop
+from .settings import Setting
 
 Kind = Literal["text", "latent", "mixed"]
 KINDS: tuple[Kind, ...] = ("text", "latent", "mixed")

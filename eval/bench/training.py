@@ -17,8 +17,9 @@ from train.feature_cache import with_features
 
 from .clock import measure_seconds, ratio_of, time_in_turns
 from .counting import Operations
-from .findings import Finding, Setting, at_most, timed
+from .findings import Finding, at_most, timed
 from .models import board_traces, build
+from .settings import Setting
 
 MOST = 1.10  # of a training step over the stock model's forward and backward pass
 PACKED_ROWS = 4  # examples of about one row

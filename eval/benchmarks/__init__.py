@@ -17,6 +17,8 @@ import importlib
 import pkgutil
 from types import ModuleType
 
+from rich.table import Table
+
 from latent_reason.errors import did_you_mean
 
 
@@ -41,3 +43,19 @@ def find(name: str) -> tuple[ModuleType, str]:
         raise ValueError(f"unknown benchmark '{name}'. {hint}")
     module, _, part = name.partition("/")
     return load(module), part
+
+
+def benchmark_table() -> Table:
+    """All benchmarks with published counts and descriptions. The docstrings of the modules give the layouts."""
+    output = Table(title="python -m eval.benchmark CHECKPOINT NAME DIR --out FILE.json")
+    for title in ("name", "items", "description"):
+        output.add_column(title, justify="right" if title == "items" else "left")
+    for name in modules():
+        module = load(name)
+        for k, (part, count) in enumerate(module.COUNTS.items()):
+            output.add_row(
+                f"{name}/{part}" if part else name,
+                f"{count:,}",
+                "" if k else module.__doc__.split("\n\n")[0].replace("\n", " "),
+            )
+    return output

@@ -11,6 +11,29 @@ held out, and the file has the accuracy of each mode and of the choice on them.
 from __future__ import annotations
 
 import argparse
+
+from latent_reason.cli.arguments import add_output
+from latent_reason.errors import at_least, cli_errors, numbers
+from latent_reason.values import Seed, argument
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The arguments of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.turns.router", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("checkpoint")
+    parser.add_argument("--task", help="default: the task it was trained on")
+    parser.add_argument("--levels", type=numbers, help="default: the levels it was trained on")
+    parser.add_argument("--n", type=at_least(10), default=300, help="training items (default: 300)")
+    parser.add_argument("--seed", type=argument(Seed), default=0)
+    add_output(parser)
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    parse_arguments()  # --help and mistakes are answered before torch is imported
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +43,10 @@ from rich.console import Console
 
 from latent_reason import checkpoint
 from latent_reason.checkpoint.training_data import TrainingData, make_task
-from latent_reason.cli.arguments import add_output
-from latent_reason.errors import at_least, cli_errors, numbers
 from latent_reason.files import atomic_write_json
 from latent_reason.json_files import read_json
 from latent_reason.outputs import check_output
 from latent_reason.tasks.base import ASKED
-from latent_reason.values import Seed, argument
 
 from .baseline import Ask, Baseline, Chat, Problem, Read, Thinking
 from .episodes import EpisodeLimits, run_episodes
@@ -168,17 +188,8 @@ def fit_router(model, task, items: Sequence, seed: int) -> tuple[Router, dict]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m eval.turns.router", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("checkpoint")
-    parser.add_argument("--task", help="default: the task it was trained on")
-    parser.add_argument("--levels", type=numbers, help="default: the levels it was trained on")
-    parser.add_argument("--n", type=at_least(10), default=300, help="training items (default: 300)")
-    parser.add_argument("--seed", type=argument(Seed), default=0)
-    add_output(parser)
     with cli_errors():
-        fit_to_file(parser.parse_args(argv))
+        fit_to_file(parse_arguments(argv))
 
 
 def fit_to_file(args: argparse.Namespace) -> None:

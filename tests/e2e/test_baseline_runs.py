@@ -8,7 +8,8 @@ import pytest
 from tiny_runs import recipe, tiny_checkpoint
 
 from eval import leaderboard, run
-from eval.turns import command, evaluate, router
+from eval.baselines import __main__ as command
+from eval.turns import evaluate, router
 from latent_reason import checkpoint
 from latent_reason.checkpoint.training_data import TrainingData
 from train import sft

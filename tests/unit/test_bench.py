@@ -42,6 +42,12 @@ def test_a_quick_run_measures_everything(tmp_path, capsys):
     assert all(name in said for name in bench.MEASURES) and "Written to" in said
 
 
+def test_help_names_every_measure(capsys):
+    with pytest.raises(SystemExit):
+        bench.main(["--help"])
+    assert f"of {', '.join(bench.MEASURES)} (default: all)" in " ".join(capsys.readouterr().out.split())
+
+
 def test_only_what_is_named_is_measured_and_counters_time_nothing(tmp_path):
     bench.main(["--quick", "--counters", "--only", "steps, batch", "--out", str(tmp_path / "b.json")])
     found = json.loads((tmp_path / "b.json").read_text())["measures"]

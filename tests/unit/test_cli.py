@@ -23,6 +23,7 @@ from latent_reason.cli import main
 from latent_reason.data import native
 from latent_reason.errors import cli_errors
 from latent_reason.tasks import make, vsp
+from train.config import CONFIGS
 
 VERBS = ("methods", "render", "generate", "data", "export", "check", "push", "assemble", "doctor")
 
@@ -63,22 +64,46 @@ finally:
     assert all(verb in done.stdout for verb in VERBS) and done.stdout.endswith("False False\n")
 
 
-TRAINERS = ["train.sft", "train.pretrain", "train.decoder", "train.rl", "train.compare", "train.rl.compare"]
-
-
-def test_methods_and_every_help_load_no_torch():
-    commands = [["latent_reason", "methods"], *(["latent_reason", verb, "--help"] for verb in VERBS)]
-    commands += [[module, "--help"] for module in (*TRAINERS, "train.compare_heads")]
+def check_answers(commands: list[list[str]], status: int, heavy: set[str]) -> None:
+    """Each command line prints its page or its mistake, ends with this status, and imports no heavy library. One fresh
+    process answers all."""
     script = f"""
 import contextlib, io, runpy, sys
 for sys.argv in {commands}:
-    with contextlib.redirect_stdout(io.StringIO()) as shown, contextlib.suppress(SystemExit):
-        runpy.run_module(sys.argv[0], run_name="__main__")
-    assert len(shown.getvalue()) > 150 and not {{"torch", "lightning", "numpy"}} & set(sys.modules), sys.argv
+    said, status = io.StringIO(), None
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        try:
+            runpy.run_module(sys.argv[0], run_name="__main__")
+        except SystemExit as ended:
+            status = ended.code
+    imported = {heavy} & set(sys.modules)
+    assert (status or 0) == {status} and len(said.getvalue()) > 100 and not imported, (sys.argv, status, imported)
 """
     began = time.time()
-    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     assert time.time() - began < 20, "all of them take two seconds on a quiet machine"
+
+
+def commands_of_the_checkout() -> list[str]:
+    """Every module of eval/ and train/ that runs as a command and takes arguments."""
+    paths = sorted(path for folder in ("eval", "train") for path in (ROOT / folder).rglob("*.py"))
+    commands = [path for path in paths if re.search(r'^if __name__ == "__main__":', path.read_text(), re.MULTILINE)]
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__") for path in commands]
+    return [name for name in names if name != "train.config.reference"]  # it takes none
+
+
+def test_methods_and_every_verb_load_no_torch():
+    commands = [["latent_reason", "methods"], *(["latent_reason", verb, "--help"] for verb in VERBS)]
+    check_answers(commands, 0, {"torch", "lightning", "numpy"})
+
+
+def test_every_command_of_the_checkout_answers_help_and_mistakes_without_torch():
+    commands, recipes = commands_of_the_checkout(), {config.command for config in CONFIGS}
+    assert {"eval.run", "eval.bench", "train.plan", *recipes} <= set(commands)
+    check_answers([[name, "--help"] for name in commands], 0, {"torch", "lightning", "transformers"})
+    wrong = [[name, "--no-such-option"] for name in commands if name not in recipes]
+    check_answers(wrong, 2, {"torch", "lightning", "transformers"})
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -90,7 +90,7 @@ FILES = {
     "eval.bench": (module("eval.bench.__main__"), ["--only", "none", "--out"]),
     "eval.boundary": (module("eval.boundary"), ["none", "--base", "none", "--out"]),
     "eval.decodings": (module("eval.decodings"), ["none", "--decodings", "lead", "--out"]),
-    "eval.turns.command": (module("eval.turns.command"), ["none", "--baseline", "crop", "--out"]),
+    "eval.baselines": (module("eval.baselines.__main__"), ["none", "--baseline", "crop", "--out"]),
     "eval.turns.router": (module("eval.turns.router"), ["none", "--out"]),
     "eval.item_filter": (module("eval.item_filter"), ["none", "--out"]),
     "eval.language": (module("eval.language"), ["none", "--base", "none", "--out"]),

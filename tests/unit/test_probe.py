@@ -13,7 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from eval import interventions, probe
+from eval import interventions, probe, verdict
 from eval.interventions import LatentStatistics, Mean, Noise, Oracle
 from latent_reason import tasks
 from latent_reason.contracts.closeness import assert_close
@@ -229,9 +229,9 @@ def test_words_that_look_back_at_the_picture_are_found_out(lake, monkeypatch):
 
 
 def test_the_verdict_follows_from_the_figures(lake, monkeypatch):
-    monkeypatch.setattr(probe, "LEAST_N", 20)
-    assert "carry content" in probe.verdict(probed(Reader, lake, monkeypatch))
-    assert "No evidence" in probe.verdict(probed(Parrot, lake, monkeypatch))
+    monkeypatch.setattr(verdict, "LEAST_N", 20)
+    assert "carry content" in verdict.verdict(probed(Reader, lake, monkeypatch))
+    assert "No evidence" in verdict.verdict(probed(Parrot, lake, monkeypatch))
 
 
 def report_of(n=100, follow_n=60, follows=0.2, follow_p=0.01, markers=0.0, p=0.01, **losses) -> dict:
@@ -261,11 +261,11 @@ def report_of(n=100, follow_n=60, follows=0.2, follow_p=0.01, markers=0.0, p=0.0
     ],
 )
 def test_the_verdict_follows_the_corrected_tests_and_needs_enough_items(change, said):
-    assert said in probe.verdict(report_of(**change))
+    assert said in verdict.verdict(report_of(**change))
 
 
 def test_the_verdict_names_missing_probes():
-    assert "needs probes that were not run" in probe.verdict({"as_generated": {"n": 100}})
+    assert "needs probes that were not run" in verdict.verdict({"as_generated": {"n": 100}})
 
 
 def test_tests_of_the_verdict_are_corrected_together_and_apart_from_the_others():
@@ -277,10 +277,10 @@ def test_tests_of_the_verdict_are_corrected_together_and_apart_from_the_others()
     others = {"zero": {"mcnemar_p": 0.02}, **{f"other {n}": {"mcnemar_p": 0.9} for n in range(15)}}
     for further in ({}, others):
         report |= further
-        probe.correct_p_values(report)
+        verdict.correct_p_values(report)
         foreign = report["foreign"]
         assert [report["noise"]["holm_p"], foreign["holm_p"]] == [0.03, 0.04]
-        assert [foreign[name]["holm_p"] for name in probe.FOLLOW_TESTS] == [0.004, 0.5]
+        assert [foreign[name]["holm_p"] for name in verdict.FOLLOW_TESTS] == [0.004, 0.5]
     assert report["zero"]["holm_p"] == 0.32
 
 

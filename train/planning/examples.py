@@ -9,6 +9,24 @@ The texts are the head of each script and the table in docs/training.md. Remove 
 from __future__ import annotations
 
 import argparse
+
+NAMES = ("sft_lora", "sft_full", "rl_lora", "rl_full", "sft_full_fsdp", "rl_full_fsdp")
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The arguments of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m train.planning.examples",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--only", choices=NAMES, help="plan one script")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    parse_arguments()  # --help and mistakes are answered before torch is imported
+
 import json
 import re
 import shlex
@@ -27,7 +45,6 @@ from .model import MODELS
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "train" / "examples"
 PLANS, PAGE = SCRIPTS / "plans.json", ROOT / "docs" / "training.md"
-NAMES = ("sft_lora", "sft_full", "rl_lora", "rl_full", "sft_full_fsdp", "rl_full_fsdp")
 SHARDED = 8  # GPUs of the script with FSDP
 DEVICE, MFU = "H100", 0.4
 BEGIN, END = "<!-- train/planning/examples.py -->", "<!-- end -->"
@@ -126,13 +143,7 @@ def write_texts(plans: dict[str, Any]) -> None:
 
 @cli_errors()
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m train.planning.examples",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--only", choices=NAMES, help="plan one script")
-    given = parser.parse_args(argv)
+    given = parse_arguments(argv)
     found = read_plans()
     for name in [given.only] if given.only else NAMES:
         for model in json.loads(MODELS.read_text(encoding="utf-8"))["models"]:

@@ -9,6 +9,24 @@ the second step, and planned afterwards. Linux only. Rollouts are not decoded: t
 from __future__ import annotations
 
 import argparse
+
+
+def parse_arguments(argv: list[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
+    """The arguments of the command line, and the words that are keys of the recipe."""
+    parser = argparse.ArgumentParser(
+        prog="python -m train.planning.measured",
+        usage="%(prog)s RECIPE [--KEY VALUE ...]",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("recipe", metavar="RECIPE")
+    return parser.parse_known_args(argv)
+
+
+if __name__ == "__main__":
+    parse_arguments()  # --help and mistakes are answered before torch is imported
+
 import gc
 from dataclasses import replace
 from pathlib import Path
@@ -92,15 +110,7 @@ def measure(config: SFTConfig | RLTrainingConfig) -> int:
 
 @cli_errors()
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m train.planning.measured",
-        usage="%(prog)s RECIPE [--KEY VALUE ...]",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("recipe", metavar="RECIPE")
-    given, words = parser.parse_known_args(argv)
+    given, words = parse_arguments(argv)
     config = read_config(given.recipe, words)
     if config.fsdp or config.optim.ema_decay:
         raise ValueError("fsdp, optim.ema_decay: only a step of one process without them is measured. Remove the key.")

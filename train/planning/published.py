@@ -10,8 +10,28 @@ docs/training.md is what this prints. Remove a plan from the file to make it aga
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPES = ROOT / "train" / "recipes" / "published"
+NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The arguments of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m train.planning.published",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--only", choices=NAMES, help="plan one recipe")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    parse_arguments()  # --help and mistakes are answered before torch is imported
+
+import json
 from typing import Any
 
 from latent_reason.errors import cli_errors
@@ -23,8 +43,6 @@ from ..plan import read_config
 from .estimate import GIB, estimate
 from .examples import with_table
 
-ROOT = Path(__file__).resolve().parents[2]
-RECIPES = ROOT / "train" / "recipes" / "published"
 PLANS, PAGE = RECIPES / "plans.json", ROOT / "docs" / "training.md"
 GPUS, MEMORY, POSITIONS = 8, 80, 2048
 BOARDS = ["--data.task", "frozenlake_plan", "--data.items", "64"]
@@ -88,17 +106,10 @@ def cell_of(found: dict[str, Any]) -> str:
 
 @cli_errors()
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m train.planning.published",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    names = sorted(path.stem for path in RECIPES.glob("*.yaml"))
-    parser.add_argument("--only", choices=names, help="plan one recipe")
-    given = parser.parse_args(argv)
+    given = parse_arguments(argv)
     found = json.loads(PLANS.read_text(encoding="utf-8")) if PLANS.exists() else {"schema": 1, "computed": True}
     plans = found.setdefault("plans", {})
-    for recipe in [given.only] if given.only else names:
+    for recipe in [given.only] if given.only else NAMES:
         for way, words in WAYS.items():
             if way not in plans.setdefault(recipe, {}) and not is_spared(way, plans[recipe]):
                 print(f"{recipe}, {way}", flush=True)

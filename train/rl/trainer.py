@@ -137,7 +137,3 @@ def main() -> None:
             console.print(
                 f"Next:\n  python -m eval.run {model} --tasks {config.data.task} --out {folder / 'eval.json'}"
             )
-
-
-if __name__ == "__main__":
-    main()

@@ -8,7 +8,6 @@ Example:
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
@@ -99,7 +98,7 @@ def make_decoding(text: str) -> Decoding:
         return as_decoding(import_object(name, "decoding", object)())
     if name not in DECODINGS:
         raise ValueError(f"decoding {text!r} does not exist. {did_you_mean(name, list(DECODINGS))}")
-    options = read_options(given, name)
+    options = values.read_options(given, name, "decoding")
     if DECODINGS[name] is None:
         if options:
             raise ValueError("decoding 'plain' has no options.")
@@ -110,18 +109,3 @@ def make_decoding(text: str) -> Decoding:
             raise ValueError(f"decoding {name!r} has no option {option!r}. {did_you_mean(option, known)}")
     values.check_options(options, type(DECODINGS[name]), f"decoding {name}: ")
     return as_decoding(dataclasses.replace(DECODINGS[name], **options))
-
-
-def read_options(text: str, name: str, kind: str = "decoding") -> dict[str, Any]:
-    """``window=8,close_phrase=so`` -> values by name. Numbers and true or false are read as such. ``kind`` and ``name`` say
-    in an error whose options they are."""
-    options = {}
-    for pair in filter(None, text.split(",")):
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise ValueError(f"{kind} {name!r}: {pair!r} is no option. Write {name}:option=value,option=value.")
-        try:
-            options[key.strip()] = json.loads(value)
-        except json.JSONDecodeError:
-            options[key.strip()] = value
-    return options
