@@ -27,6 +27,7 @@ COLUMNS = (
     "follows another item's sketch",
     "under noise",
 )
+COURSE = ("run", "accuracy", "sketches right", "groups with equal rewards", "reward, first sixth", "last sixth")
 
 
 def row_of(name: str, rows: list[dict], start: dict) -> list[str]:
@@ -64,7 +65,33 @@ def lines_of(reports: list[dict]) -> list[list[str]]:
     return lines
 
 
+def course_of(report: dict) -> list[list[str]]:
+    """How each run went: its batches, the share of groups whose rollouts all earn the same, and the mean reward of its first
+    and of its last sixth."""
+    lines = []
+    for row in report["results"]:
+        if not row.get("curves"):
+            continue  # a start
+        equal, reward = ([value for _, value in row["curves"][name]] for name in ("frac_reward_zero_std", "reward"))
+        sixth = max(len(reward) // 6, 1)
+        lines.append(
+            [
+                f"`{row['arm']}`, {len(reward)} batches, seed {row['seed']}",
+                share([row], "accuracy"),
+                f"{row['sketch_gold']['value']:.3f}" if "sketch_gold" in row else "",
+                f"{mean(equal):.2f}",
+                f"{mean(reward[:sixth]):.3f}",
+                f"{mean(reward[-sixth:]):.3f}",
+            ]
+        )
+    return lines
+
+
 if __name__ == "__main__":
-    files = [Path(file) for file in sys.argv[1:]] or [HERE / "data" / "rl_content.json"]
+    files = [Path(file) for file in sys.argv[1:]] or [
+        HERE / "data" / name for name in ("rl_content.json", "rl_content_long.json")
+    ]
     with read_sources(files, "the JSON of train.rl.compare", "results") as reports:
-        print(table(COLUMNS, lines_of(reports)))
+        print(table(COLUMNS, lines_of(reports[:1])))
+        print()
+        print(table(COURSE, [line for report in reports for line in course_of(report)]))
