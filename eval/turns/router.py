@@ -121,7 +121,7 @@ class Router:
                 or not set(known["modes"]) <= set(MODES)
             ):
                 raise ValueError("shapes")
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, RuntimeError):
             raise ValueError(
                 f"'{path}': its router is damaged. Fit it again with python -m eval.turns.router."
             ) from None
