@@ -143,12 +143,16 @@ class _Runner:
         self._reads: list[tuple[_Running, Read]] = []
         self._calls: dict[Future, _Running] = {}
         self._pool = ThreadPoolExecutor(max_workers=2)
-        close = model.vocabulary.close
+        close = model.vocabulary.close  # one may also stand in a prompt, but never at its end
+
+        def has_sketched(ids: torch.Tensor, _: None) -> torch.Tensor:
+            return (ids[:, -2:] == close).any(1)
+
         config = GenerationConfig(
             temperature=limits.temperature,
             seed=limits.seed,
             latent_mode="learned" if baseline.may_sketch else "off",
-            stopping_criteria=(lambda ids, _: (ids == close).any(1)) if baseline.RENDERS else None,
+            stopping_criteria=has_sketched if baseline.RENDERS else None,
         )
         self._queue = RequestQueue(model, config, num_slots)
 

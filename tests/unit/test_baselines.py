@@ -158,6 +158,24 @@ def test_rendered_sketches_are_read_again_in_every_family(family):
     assert said[0] == "", "it opened a sketch at once; what it wrote behind it is cut off"
 
 
+class SketchesFirst(Imagine):
+    """``imagine`` whose first reply begins with a sketch."""
+
+    def think(self, problem):
+        policy = super().think(problem)
+        reply = yield replace(policy.send(None), opens_sketch=True)
+        reply = yield policy.send(reply)
+        return reply.text
+
+
+def test_a_sketch_of_an_earlier_turn_does_not_end_the_next_reply():
+    model, task = model_of("qwen2_5_vl", "modal_mixed"), task_of("frozenlake_plan")
+    decoder = SketchDecoder(latent=model.backbone.width, width=32)
+    problem = SketchesFirst().problem(task, task[0])
+    [(_, episode)] = run_episodes(model, decoder, SketchesFirst(), [problem], EpisodeLimits(200), 2)
+    assert episode.sketches == 1 and episode.turns == 2 and episode.tokens > 10
+
+
 class AlwaysCrop(Crop):
     """``crop`` of a model that calls the tool in every turn, whatever it writes; every second call fails."""
 
