@@ -89,6 +89,11 @@ baselines beside latent methods; columns of probes stay empty, because there are
 only timed: tokens that the model wrote, passes of the text model, and pictures that the vision encoder read. Each turn reads the
 chat again from its start, so a picture of an early turn is counted in every later one.
 
+![A chat of the baseline draw: the question with a maze, a line that the model draws, the picture that comes back, and its
+answer](images/baseline_draw.png)
+
+*The baseline `draw` after 1,000 steps of demonstrations, with the question alone (`brief=true`), on a held-out maze.*
+
 An episode has a budget: `--max-new-tokens` in all turns together. A turn after which a policy goes on may take half of what is left.
 A call is the end of a line. One whose numbers cannot be read, or a tool that fails, is told to the model in text. What a model
 writes behind a call is cut off, because it would be a guess of the result. A policy gets the pictures and the question of an item and nothing else; only `oracle` and `random` are given pictures
