@@ -87,7 +87,9 @@ def draw_images(
     reasoner, items: dict[str, EvalItem], pictures: dict[str, str], args: argparse.Namespace, progress: ProgressFile
 ) -> dict[str, Rendering]:
     """The rendering of each distinct image, by its hash. ``pictures`` maps the key of an item to that hash."""
-    first = {digest: key for key, digest in reversed(pictures.items())}
+    first: dict[str, str] = {}
+    for key, digest in pictures.items():
+        first.setdefault(digest, key)
     questions = {
         f"svg {digest[:16]}": replace(
             items[key], question=SVG_QUESTION, options=(), lists_options=False, meta={"form": ""}

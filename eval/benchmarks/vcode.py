@@ -49,7 +49,6 @@ def read_cvbench(row):
         images=row.images("image_path"),
         options=row.texts("choices"),
         task=task,
-        boxes=row.get("bbox", default=()),
     )
 
 

@@ -48,8 +48,9 @@ def num_candidates(row) -> int:
     candidates = row.get("candidates", default=None)
     if candidates is None:
         return NUM_CANDIDATES
-    labels = [one.get("label") if isinstance(one, dict) else None for one in candidates]
-    if not all(isinstance(label, str) for label in labels) or sorted(labels) != list(LETTERS[: len(labels)]):
+    rows = candidates if isinstance(candidates, list) else []
+    labels = [str(one.get("label")) if isinstance(one, dict) else "" for one in rows]
+    if not labels or sorted(labels) != list(LETTERS[: len(labels)]):
         raise row.error("candidates", f"their labels are not A, B, C, ... Expected: {row.expected}")
     return len(labels)
 

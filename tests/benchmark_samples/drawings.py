@@ -103,7 +103,11 @@ SAMPLES = [
     Sample(
         "videothinkbench",
         "second version, asked by `vlm_prompt`",
-        {"data.json": [MIDPOINT | {"vlm_prompt": "Which is the midpoint? Answer with one of A-E.", "type": "midpoint"}]},
+        {
+            "data.json": [
+                MIDPOINT | {"vlm_prompt": "Which is the midpoint? Answer with one of A-E.", "type": "midpoint"}
+            ]
+        },
         [("9e0c", "midpoint", "letter", "letter", "||||", "C", [2])],
         {"puzzles/9e0c_puzzle.png": 2},
     ),

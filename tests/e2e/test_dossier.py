@@ -195,7 +195,7 @@ def test_a_reader_is_asked_about_the_last_sketch_alone(lake, monkeypatch):
 
     monkeypatch.setattr("eval.sketch_qa.decode", reading)
     found = sketch_qa.evaluate_reader(reasoner, reasoner, decoder, task, plain)
-    assert found.keys() == {"own", "pixels", "ceiling", "blank", "another"}
+    assert found.keys() == set(sketch_qa.MEANINGS)
     assert found["pixels"]["value"] == 1 and found["pixels"]["n"] == len(items)
     assert found["another"]["value"] < 1 and found["ceiling"]["value"] == found["blank"]["value"] < 1
     assert (
