@@ -74,7 +74,8 @@ def methods_page() -> str:
 
 BASELINES = """A latent method is only worth its place beside what people do without latents. A baseline is one file in `eval/baselines/`: a
 policy over turns, in which a model writes, a tool answers in text or pictures, and the model goes on. All baselines run on
-every backbone, trained or untouched, through the same engine, tasks, rules of grading and result files as latent methods.
+every backbone, trained or untouched, through the same engine, tasks, rules of grading and result files as latent methods. Only
+`imagine`, `recheck:sketches=true` and a router to sketches need a model that draws latents.
 
 ```bash
 python -m eval.baselines --list
@@ -88,9 +89,9 @@ baselines beside latent methods; columns of probes stay empty, because there are
 only timed: tokens that the model wrote, passes of the text model, and pictures that the vision encoder read. Each turn reads the
 chat again from its start, so a picture of an early turn is counted in every later one.
 
-An episode has a budget: `--max-new-tokens` in all turns together, and at most half as many in one turn. A call that cannot be read,
-or a tool that fails, is told to the model in text. What a model writes behind a call is cut off, because it would be a guess of
-the result. A policy gets the pictures and the question of an item and nothing else; only `oracle` and `random` are given pictures
+An episode has a budget: `--max-new-tokens` in all turns together. A turn after which a policy goes on may take half of what is left.
+A call is the end of a line. One whose numbers cannot be read, or a tool that fails, is told to the model in text. What a model
+writes behind a call is cut off, because it would be a guess of the result. A policy gets the pictures and the question of an item and nothing else; only `oracle` and `random` are given pictures
 of the solution, as bounds.
 
 ## Train a model for a baseline
@@ -106,10 +107,10 @@ python -m train.sft --config train/recipes/frozenlake_text_cot.yaml --data.basel
 `brief=true` asks the question alone, without instructions. `direct`, `text`, `caption`, `imagine`, `oracle` and `random` have
 demonstrations for every task; `crop`, `draw` and `whiteboard` for `frozenlake_plan`, `plan_check`, `wall_maze` and `fold_punch`,
 whose states they write as points and lines (`eval/turns/demonstrations.py`). The right answers of a trained model are the next
-training data, whole or as answers alone:
+training data: chats that call tools, those first in which a failed call was mended, or the answers alone:
 
 ```bash
-python -m train.rejection_sampling CHECKPOINT --baseline draw:brief=true --out data/reflected
+python -m train.rejection_sampling CHECKPOINT --baseline draw:brief=true --out data/drawn
 python -m train.rejection_sampling CHECKPOINT --baseline crop:brief=true --answers-only --out data/distilled
 ```
 

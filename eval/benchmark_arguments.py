@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from latent_reason.cli.arguments import add_limits, add_output
+from latent_reason.cli.arguments import add_limits
 from latent_reason.errors import at_least
 from latent_reason.values import Seed, argument
 
@@ -12,11 +12,10 @@ from .items import PROMPTS
 
 
 def add_benchmark_arguments(parser: argparse.ArgumentParser) -> None:
-    """CHECKPOINT, NAME, DIR, ``--out``, and what chooses and decodes the items, as ``eval.benchmark`` has them."""
+    """CHECKPOINT, NAME, DIR, and what chooses and decodes the items, as ``eval.benchmark`` has them."""
     parser.add_argument("checkpoint")
     parser.add_argument("name", help="a name of eval.benchmark --list")
     parser.add_argument("folder", metavar="DIR", help="folder with the files of the benchmark")
-    add_output(parser, "FILE.json; FILE.items.jsonl is written beside it")
     parser.add_argument("--n", type=at_least(1), help="number of items, sampled with --seed (default: all)")
     parser.add_argument("--partial", action="store_true", help="allow missing items and images")
     parser.add_argument("--seed", type=argument(Seed), default=0)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 
+from latent_reason.cli.arguments import add_output, limits_of
 from latent_reason.errors import at_least, cli_errors
 from latent_reason.values import Temperature, argument
 
@@ -25,6 +26,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         prog="python -m eval.best_of_n", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_benchmark_arguments(parser)
+    add_output(parser, "FILE.json; FILE.items.jsonl is written beside it")
     add_reply_arguments(parser)
     parser.add_argument("--judge", required=True, metavar="CHECKPOINT", help="the model that grades the samples")
     parser.add_argument("--samples", type=at_least(2), default=8, help="answers to each item (default: 8)")
@@ -44,7 +46,6 @@ from rich.console import Console
 from rich.progress import track
 
 from latent_reason import checkpoint, methods
-from latent_reason.cli.arguments import limits_of
 from latent_reason.files import atomic_write_json
 from latent_reason.outputs import check_output
 

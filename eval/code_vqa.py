@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 
+from latent_reason.cli.arguments import add_output, limits_of
 from latent_reason.errors import at_least, cli_errors
 
 from .benchmark_arguments import add_benchmark_arguments, add_reply_arguments
@@ -28,6 +29,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         prog="python -m eval.code_vqa", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_benchmark_arguments(parser)
+    add_output(parser, "FILE.json; FILE.items.jsonl is written beside it")
     add_reply_arguments(parser)
     parser.add_argument("--reader", required=True, metavar="CHECKPOINT", help="the model that answers from renderings")
     parser.add_argument("--max-svg", type=at_least(1), default=4096, help="maximum number of new positions of an SVG")
@@ -46,7 +48,6 @@ from rich.console import Console
 from rich.progress import track
 
 from latent_reason import checkpoint
-from latent_reason.cli.arguments import limits_of
 from latent_reason.data.pictures import pixel_hash
 from latent_reason.files import atomic_write_json
 from latent_reason.outputs import check_output

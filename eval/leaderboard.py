@@ -57,6 +57,10 @@ from .results import Probes, Row, Share, read
 console = Console(soft_wrap=True)
 
 
+#: numbers of a row whose mean over seeds is shown
+MEANS = ("chance", "latents", "tokens", "passes", "pictures", "seconds")
+
+
 class Table(NamedTuple):
     """Rows of one protocol and one set of items."""
 
@@ -106,7 +110,7 @@ def gather_results(folder: Path) -> tuple[list[Row], list[str]]:
 
 def with_probes(row: Row, probes: list[Probes]) -> Row:
     """The row with the probes of its checkpoint: probes on its own task come first, then those on the most items."""
-    if row.probes or not probes:
+    if row.probes or not probes or row.is_explicit:
         return row
     best = max(probes, key=lambda p: (p.task in (row.benchmark, row.task), p.n))
     return replace(row, probes=best)
@@ -197,7 +201,7 @@ def mean_row(rows: Sequence[Row]) -> Row:
         unparsed=None if None in (counts := [r.unparsed for r in rows]) else sum(counts),
         dossiers=tuple(dict.fromkeys(page for r in rows for page in r.dossiers)),
         probes=mean_probes(probes) if probes else None,
-        **{name: mean_known([getattr(r, name) for r in rows]) for name in ("chance", "latents", "tokens", "seconds")},
+        **{name: mean_known([getattr(r, name) for r in rows]) for name in MEANS},
     )
 
 

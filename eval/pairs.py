@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 
+from latent_reason.cli.arguments import add_output, limits_of
 from latent_reason.errors import cli_errors
 
 from .benchmark_arguments import add_benchmark_arguments
@@ -30,6 +31,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         prog="python -m eval.pairs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_benchmark_arguments(parser)
+    add_output(parser, "FILE.json; FILE.items.jsonl is written beside it")
     parser.add_argument("--judge", choices=JUDGES, default=JUDGES[0], help="how responses are judged (default: letter)")
     return parser.parse_args(argv)
 
@@ -46,7 +48,6 @@ from rich.console import Console
 from rich.progress import track
 
 from latent_reason import checkpoint, methods
-from latent_reason.cli.arguments import limits_of
 from latent_reason.files import atomic_write_json
 from latent_reason.outputs import check_output
 from latent_reason.trace import Trace

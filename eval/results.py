@@ -66,6 +66,7 @@ class Row:
     probes: Probes | None = None
     by_seed: tuple[tuple[int, float], ...] = ()  # of a mean over seeds
     dossiers: tuple[str, ...] = ()  # pages of the checkpoint
+    is_explicit: bool = False  # a baseline of explicit thinking: it has no latents to probe
 
 
 @dataclass
@@ -202,6 +203,9 @@ def read_accuracy(fields: Fields) -> ResultFile:
     answer."""
     rows, options = [], fields.part("options", optional=True)
     options = options and options.value
+    method, baseline = fields.text("method"), fields.text("baseline", optional=True)
+    if baseline:  # with its options, and what the model was trained as: seeds of one row have both in common
+        method = f"{baseline} ({fields.text('trained_as', optional=True)})"
     results = sorted(fields.rows("results"), key=_set_key)  # stable: metrics keep their order
     for (task, level, split), group in groupby(results, key=_set_key):
         metrics = {result.text("metric"): result for result in group}
@@ -215,7 +219,7 @@ def read_accuracy(fields: Fields) -> ResultFile:
         rows.append(
             Row(
                 fields.file,
-                fields.text("method"),
+                method,
                 model_name(fields.text("checkpoint")),
                 task,
                 f"level {level}",
@@ -230,6 +234,7 @@ def read_accuracy(fields: Fields) -> ResultFile:
                 main.share(),
                 seed=fields.whole("seed", optional=True),
                 chance=constant.number("value", low=0, high=1) if constant else None,
+                is_explicit=bool(baseline),
                 **costs,
             )
         )

@@ -62,6 +62,8 @@ from .resume import ProgressFile, items_digest, model_digest
 from .statistics import wilson
 
 console = Console(soft_wrap=True)
+#: what a line of an item has of its result
+LINE = ("scores", "sketches", "latents", "tokens", "passes", "pictures", "turns", "calls", "ended", "text", "seconds")
 TRACE_OPTIONS = ("chunk", "omit_state_p", "control")  # task options that change the trace, but not the item
 
 
@@ -273,8 +275,7 @@ def item_lines(groups: list[ItemGroup], kept: dict[str, dict]) -> list[dict]:
             for place, item in enumerate(one.items):
                 found = kept[item_key(set_label(group, one), place, item)]
                 about = {"id": item.id, "task": group.name, "split": group.split, "level": one.level}
-                costs = {name: found[name] for name in ("sketches", "latents", "tokens", "seconds")}
-                lines.append(about | {"scores": found["scores"]} | costs)
+                lines.append(about | {name: found[name] for name in LINE if name in found})
     return lines
 
 
@@ -328,10 +329,7 @@ def evaluate_to_file(args: argparse.Namespace) -> None:
             "checkpoint": Path(args.checkpoint).as_posix(),
             "method": reasoner.method.name,
             "decoding": "greedy" if args.decoding == "plain" else args.decoding,
-            "options": {
-                name: {key: value for key, value in tasks.own(name, options).items() if key not in TRACE_OPTIONS}
-                for name in args.tasks
-            },
+            "options": {name: item_options(name, options) for name in args.tasks},
             "limits": InputLimits.of(reasoner.backbone).to_json(),
             "seed": args.seed,
             "seconds": round(time.time() - start, 1),
@@ -342,6 +340,11 @@ def evaluate_to_file(args: argparse.Namespace) -> None:
         progress.remove()
     console.print(results_table(rows))
     console.print(f"Results written to {args.out}, single items to {items_file}")
+
+
+def item_options(name: str, options: dict) -> dict:
+    """The options of a task that decide its items."""
+    return {key: value for key, value in tasks.own(name, options).items() if key not in TRACE_OPTIONS}
 
 
 def run_identity(args: argparse.Namespace, groups: list[ItemGroup]) -> dict:

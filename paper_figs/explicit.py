@@ -10,8 +10,6 @@ from figure import figure_of
 from rows import pooled
 from style import BLUE, GREEN, GREY, ORANGE, PAGE, make_figure, save
 
-from eval.comparison import metric_of
-
 #: color of an arm, by what it thinks in
 KINDS = {"latents": BLUE, "pictures": ORANGE, "words": GREEN, "bound": GREY}
 BOUNDS = ("oracle", "random", "direct", "blank")
@@ -32,7 +30,8 @@ def draw_report(report: dict, axes: np.ndarray) -> None:
     arms: dict[str, list[dict]] = {}
     for row in report["results"]:
         arms.setdefault(row["arm"], []).append(row)
-    metric = metric_of(report["results"])
+    first = report["results"][0]
+    metric = next(name for name, entry in first.items() if isinstance(entry, dict) and "value" in entry)
     order = sorted(arms, key=lambda arm: pooled(arms[arm], metric).estimate)
     for at, arm in enumerate(order):
         rows, color = arms[arm], KINDS[kind_of(arm, arms[arm])]

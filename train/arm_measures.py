@@ -7,6 +7,7 @@ from __future__ import annotations
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,14 @@ from eval.resume import ProgressFile, items_digest, model_digest
 from eval.run import decode_kept
 from eval.statistics import wilson
 from eval.turns.baseline import Baseline
-from eval.turns.episodes import check_baseline
+from eval.turns.episodes import EpisodeLimits, check_baseline
 from eval.turns.evaluate import answer_items
 from eval.verdict import verdict
 from latent_reason import checkpoint, methods, tasks
 from latent_reason.decoding.items import Result, distinct_items
 from latent_reason.model.batch import TEXT
 from latent_reason.tasks import Item
+from latent_reason.trace import Trace
 
 from .config import StagedConfig
 from .results_file import recipe_digest
@@ -135,15 +137,29 @@ def answers_row(found: list[dict]) -> dict:
 def measure_baseline(
     reasoner, decoder, baseline: Baseline, task: tasks.Task, items: list[Item], progress: ProgressFile
 ) -> dict:
-    """Accuracy of a baseline of explicit thinking and what an answer costs. It has no latents to probe."""
+    """Accuracy of a baseline of explicit thinking and what an answer costs. It has no latents to probe. An answer may take
+    twice as many positions as the longest demonstration, as other answers may."""
     check_baseline(baseline, reasoner, decoder, runs_code=True)
-    found = answer_items(reasoner, decoder, baseline, task, items, "held-out items", num_slots=BATCH, progress=progress)
-    cut_off = sum(r["ended"] != "answer" for r in found) / len(found)
-    calls = sum(r["calls"] for r in found) / len(found)
-    return answers_row([r | {"words": r["tokens"]} for r in found]) | {
-        "calls_per_answer": round(calls, 2),
-        "cut_off": round(cut_off, 4),
+    longest = max(positions_written(reasoner, baseline.demonstrate(task, item)) for item in items)
+    limits = EpisodeLimits(new_tokens=max(EpisodeLimits().new_tokens, 2 * longest))
+    found = answer_items(reasoner, decoder, baseline, task, items, "held-out items", limits, BATCH, progress)
+    rates = {
+        "calls_per_answer": sum(r["calls"] for r in found) / len(found),
+        "cut_off": sum(r["ended"] != "answer" for r in found) / len(found),
     }
+    row = answers_row([r | {"words": r["tokens"]} for r in found])
+    return row | {name: round(value, 4) for name, value in rates.items()} | {"max_new_tokens": limits.new_tokens}
+
+
+def positions_written(reasoner, trace: Trace) -> int:
+    """Positions of all replies of a chat, the ends of turns included."""
+    encode, count = reasoner.processor.encode, 0
+    for number, message in enumerate(trace.messages):
+        if message.role == "assistant":
+            before = replace(trace, messages=trace.messages[:number])
+            after = replace(trace, messages=trace.messages[: number + 1])
+            count += len(encode(after).ids) - len(encode(before, generate=True).ids)
+    return count
 
 
 def blind_accuracy(reasoner, task: tasks.Task, items: list[Item], mode: str, key: str, progress: ProgressFile) -> float:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from eval.baselines import make_baseline
+from eval.turns.episodes import check_code
 from latent_reason import checkpoint, methods
 from latent_reason.data import native, texts
+from latent_reason.tasks import Task
 
 from .batch_sizes import check_batch_sizes
 from .config import ModelConfig, RunConfig, SFTConfig, stages_of
@@ -59,10 +61,23 @@ def check_items(config: RunConfig) -> None:
     else:
         task = make_task(data, "train")
         if getattr(data, "baseline", None):
-            make_baseline(data.baseline).demonstrate(task, task[0])
+            check_baseline_of(config, task)
         if getattr(data, "include_ids", None):
             kept(data, 1)
     if getattr(data, "replay_texts", None):
         texts.lines(data.replay_texts)
     if getattr(data, "replay_folder", None):
         native.list_files(data.replay_folder)
+
+
+def check_baseline_of(config: RunConfig, task: Task) -> None:
+    """Raises ValueError if the baseline of a config has no demonstrations of its task, or could not be measured: code
+    cannot be run here, or sketches cannot be rendered."""
+    baseline = make_baseline(config.data.baseline)
+    baseline.demonstrate(task, task[0])
+    check_code(baseline, runs_code=True)
+    if baseline.RENDERS and (not config.init_from or not checkpoint.read_config(config.init_from).get("decoder")):
+        raise ValueError(
+            f"data.baseline: {baseline.name!r} renders sketches, and {config.init_from or 'a new model'} has no sketch decoder. "
+            "Begin with a checkpoint that has one, such as a run of train.pretrain."
+        )

@@ -8,8 +8,8 @@ Of the correct rollouts of an item, the one is kept whose sketches most often sh
 shortest (after ViLaSR's reflective rejection sampling, 2506.09965). Its sketches are rendered again from its own text:
 a correct answer may come with a wrong sketch, which should not be trained on.
 
-With ``--baseline``, the rollouts are chats of a baseline of explicit thinking (eval/baselines), and of the right ones of an
-item the shortest is kept. With ``--answers-only`` a record has the question, the whole picture and the answer, without the
+With ``--baseline``, the rollouts are chats of a baseline of explicit thinking that calls tools (eval/baselines). Of the right ones
+of an item, one in which the model mended a failed call is kept, else one with a call, and of those the shortest. With ``--answers-only`` a record has the question, the whole picture and the answer, without the
 turns that led to it: what a model found in enlarged regions, another one learns to answer at once (region-to-image
 distillation, "Zooming without Zooming").
 """
@@ -62,7 +62,8 @@ from rich.console import Console
 
 from eval.baselines import make_baseline
 from eval.turns.baseline import Baseline
-from eval.turns.episodes import Episode, Limits, check_baseline, run_episodes
+from eval.turns.episodes import Episode, EpisodeLimits, check_baseline, run_episodes
+from eval.turns.tools import ERROR, ToolBaseline
 from latent_reason import checkpoint, methods
 from latent_reason.checkpoint.training_data import make_task
 from latent_reason.data import native
@@ -146,7 +147,7 @@ def kept(
     return traces, shares
 
 
-def kept_chats(
+def keep_chats(
     model,
     decoder,
     baseline: Baseline,
@@ -158,10 +159,10 @@ def kept_chats(
     seed: int = 0,
     answers_only: bool = False,
 ) -> tuple[list[Trace], list[float]]:
-    """As :func:`kept`, of chats of a baseline: the shortest right one of each item."""
+    """As :func:`kept`, of chats of a baseline: the best right one of each item."""
     problems = [baseline.problem(task, item) for item in items]
     rounds = [
-        dict(run_episodes(model, decoder, baseline, problems, Limits(temperature=temperature, seed=seed + number)))
+        dict(run_episodes(model, decoder, baseline, problems, EpisodeLimits(temperature=temperature, seed=number)))
         for number in range(seed * num_generations, (seed + 1) * num_generations)
     ]
     traces, shares = [], []
@@ -171,14 +172,26 @@ def kept_chats(
         shares.append(len(right) / num_generations)
         ended = [one for one in right if one.ended == "answer"]
         if ended and shares[-1] <= max_pass_rate:
-            best_one = min(ended, key=lambda one: (one.turns, one.tokens))
-            traces.append(taught_chat(task, item, best_one, answers_only))
+            traces.append(make_record(task, item, max(ended, key=worth_of_chat), answers_only))
     return traces, shares
 
 
-def taught_chat(task: Task, item: Item, episode: Episode, answers_only: bool) -> Trace:
+def worth_of_chat(episode: Episode) -> tuple[bool, bool, int, int]:
+    """Chats in which the model mended a failed call come first, then those that called a tool, then the shortest: what is
+    to be learned is to call, and to look at what comes back."""
+    return was_mended(episode), episode.calls > 0, -episode.turns, -episode.tokens
+
+
+def was_mended(episode: Episode) -> bool:
+    """Whether a call of the chat failed, and the model went on to its answer."""
+    told = (part for m in episode.chat.messages if m.role == "user" for part in m.content if isinstance(part, Text))
+    return any(ERROR in part.text for part in told)
+
+
+def make_record(task: Task, item: Item, episode: Episode, answers_only: bool) -> Trace:
     """A chat as a trace to train on; with ``answers_only`` the question and the answer alone."""
-    asked, answer = task.trace(item, "direct"), boxed(episode.text) or ""
+    asked = task.trace(item, "direct")
+    answer = asked.answer if (own := boxed(episode.text)) is None else own  # its own: there may be several right ones
     last = Message("assistant", (Text(f"\\boxed{{{answer}}}"),))
     messages = (*asked.messages[:-1], last) if answers_only else episode.chat.messages
     return replace(asked, messages=messages, answer=answer)
@@ -195,10 +208,10 @@ def to_folder(given: argparse.Namespace) -> None:
     if given.answers_only and not given.baseline:
         raise ValueError("--answers-only keeps the answers of a baseline. Name one with --baseline.")
     baseline = make_baseline(given.baseline) if given.baseline else None
-    if baseline is not None and not given.answers_only and (baseline.may_sketch or baseline.USES_GOLD):
+    if baseline is not None and not given.answers_only and not isinstance(baseline, ToolBaseline):
         raise ValueError(
-            f"chats of baseline {baseline.name!r} hold sketches or true pictures, which are no calls to train on. Use "
-            "--answers-only, or leave --baseline out."
+            f"baseline {baseline.name!r} calls no tools, so that its chats are nothing to learn calls from. Use --answers-only, "
+            "or leave --baseline out."
         )
     check_output_folder(given.out)
     reasoner, decoder = checkpoint.load(given.checkpoint)
@@ -211,7 +224,7 @@ def to_folder(given: argparse.Namespace) -> None:
         traces, shares = kept(reasoner, decoder, task, items, methods.load(reasoner.method.name).MODE, *how)
     else:
         check_baseline(baseline, reasoner, decoder, given.run_code)
-        traces, shares = kept_chats(reasoner, decoder, baseline, task, items, *how, answers_only=given.answers_only)
+        traces, shares = keep_chats(reasoner, decoder, baseline, task, items, *how, answers_only=given.answers_only)
     if not traces:
         raise ValueError(
             f"of {given.items} items none was solved in {given.num_generations} rollouts each. Take easier ones "

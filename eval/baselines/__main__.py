@@ -24,6 +24,7 @@ from . import load, make_baseline, names
 
 console = Console(soft_wrap=True)
 ON_PAGE = 12
+DEFAULT_TOKENS = 640  # as in eval.run
 
 
 class ListBaselines(argparse.Action):
@@ -54,7 +55,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--n", type=at_least(1), default=200, help="items per level (default: 200)")
     parser.add_argument("--seed", type=argument(Seed), default=1, help="of the items and of all randomness")
     parser.add_argument("--temperature", type=argument(Temperature), default=0.0, help="default: 0, greedy decoding")
-    parser.add_argument("--max-new-tokens", type=at_least(1), default=640, help="of all turns together (default: 640)")
+    parser.add_argument(
+        "--max-new-tokens", type=at_least(1), default=DEFAULT_TOKENS, help="of all turns together (default: 640)"
+    )
     parser.add_argument("--batch-size", type=at_least(1), default=32)
     parser.add_argument("--run-code", action="store_true", help="run code that the model writes, in a sandbox")
     parser.add_argument("--page", metavar="FILE.html", help=f"show the chats of the first {ON_PAGE} items of a level")
@@ -71,9 +74,9 @@ from pathlib import Path
 
 from eval.item_lines import items_path, write_items
 from eval.resume import ProgressFile, items_digest, model_digest
-from eval.run import ItemGroup, item_groups, item_lines, result_rows, results_table, set_label
+from eval.run import ItemGroup, item_groups, item_lines, item_options, result_rows, results_table, set_label
 from eval.turns.baseline import Baseline
-from eval.turns.episodes import Episode, Limits, check_baseline
+from eval.turns.episodes import Episode, EpisodeLimits, check_baseline
 from eval.turns.evaluate import COSTS, answer_items
 from eval.turns.page import write_chats
 from latent_reason import checkpoint, tasks
@@ -103,8 +106,8 @@ def evaluate_to_file(args: argparse.Namespace) -> None:
     task = args.task or trained_task(model.method.notes, args.checkpoint)
     levels = args.levels or data.levels or tasks.make(task).levels
     groups = item_groups([task], list(levels), args.n, args.seed, options=data.options)
-    limits = Limits(args.max_new_tokens, max(args.max_new_tokens // 2, 1), args.temperature, args.seed)
-    with ProgressFile(out.with_suffix(".unfinished"), _identity(args, name, groups)) as progress:
+    limits = EpisodeLimits(args.max_new_tokens, args.temperature, args.seed)
+    with ProgressFile(out.with_suffix(".unfinished"), run_identity(args, baseline, name, groups)) as progress:
         rows, shown = evaluate(model, decoder, baseline, groups, limits, args.batch_size, progress, page is not None)
         report = {
             "schema": 1,
@@ -112,8 +115,8 @@ def evaluate_to_file(args: argparse.Namespace) -> None:
             "method": baseline.name,
             "trained_as": model.method.name,
             "baseline": name,
-            "decoding": "greedy" if not args.temperature else f"temperature {args.temperature:g}",
-            "options": {task: tasks.own(task, data.options)},
+            "decoding": describe_decoding(args),
+            "options": {task: item_options(task, data.options)},
             "limits": InputLimits.of(model.backbone).to_json() | {"max_new_tokens": args.max_new_tokens},
             "seed": args.seed,
             "seconds": round(time.time() - start, 1),
@@ -134,7 +137,7 @@ def evaluate(
     decoder,
     baseline: Baseline,
     groups: list[ItemGroup],
-    limits: Limits,
+    limits: EpisodeLimits,
     batch_size: int,
     progress: ProgressFile,
     shows: bool = False,
@@ -143,13 +146,13 @@ def evaluate(
     rows, chats, every = [], list[tuple[Episode, dict, str]](), list[dict]()
     for group in groups:
         for one in group.sets:
-            shown = dict.fromkeys(range(min(ON_PAGE, len(one.items)))) if shows else None
+            shown: dict[int, Episode | None] = dict.fromkeys(range(min(ON_PAGE, len(one.items)))) if shows else {}
             label = set_label(group, one)
             found = answer_items(
                 model, decoder, baseline, one.task, one.items, label, limits, batch_size, progress, shown
             )
             rows += rows_of(found, group.name, one.level, group.split)
-            chats += [(episode, found[place], one.items[place].answer) for place, episode in (shown or {}).items()]
+            chats += [(episode, found[place], one.items[place].answer) for place, episode in shown.items() if episode]
             every += found
         if len(group.sets) > 1:
             rows += rows_of(every, group.name, group.label, group.split)
@@ -178,7 +181,13 @@ def costs_table(rows: list[dict]) -> Table:
     return table
 
 
-def _identity(args: argparse.Namespace, name: str, groups: list[ItemGroup]) -> dict:
+def describe_decoding(args: argparse.Namespace) -> str:
+    """How answers were decoded, as a protocol says it."""
+    how = "greedy" if not args.temperature else f"temperature {args.temperature:g}"
+    return how if args.max_new_tokens == DEFAULT_TOKENS else f"{how}, {args.max_new_tokens} new tokens"
+
+
+def run_identity(args: argparse.Namespace, baseline: Baseline, name: str, groups: list[ItemGroup]) -> dict:
     """All that must be equal to resume a run."""
     given = ("n", "seed", "temperature", "max_new_tokens", "min_pixels", "max_pixels", "max_length")
     return {
@@ -186,6 +195,7 @@ def _identity(args: argparse.Namespace, name: str, groups: list[ItemGroup]) -> d
         "model": model_digest(args.checkpoint),
         "items": items_digest(item for group in groups for one in group.sets for item in one.items),
         "baseline": name,
+        "fingerprint": baseline.fingerprint,
         **{key: getattr(args, key) for key in given},
     }
 

@@ -22,12 +22,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from PIL import Image as PILImage
 
 from latent_reason.images import to_rgb
-from latent_reason.model.reasoner import LatentReasoner
 from latent_reason.tasks import Item, Task
 from latent_reason.trace import Image, Message, Part, Sketch, Text, Trace
 
 if TYPE_CHECKING:  # the command line of a baseline needs no torch
     import torch
+
+    from latent_reason.model.reasoner import LatentReasoner
 
 BOX = "Write the final answer in \\boxed{}."
 ANSWER_NOW = "Answer now, without further calls."

@@ -13,7 +13,7 @@ from eval.run import item_key
 from latent_reason.tasks import Item, Task
 
 from .baseline import Baseline
-from .episodes import Episode, Limits, run_episodes
+from .episodes import Episode, EpisodeLimits, run_episodes
 
 #: of an episode; the first two are named as in eval.run
 COSTS = ("tokens", "latents", "passes", "pictures", "turns", "calls")
@@ -37,30 +37,33 @@ def answer_items(
     task: Task,
     items: Sequence[Item],
     label: str,
-    limits: Limits | None = None,
+    limits: EpisodeLimits | None = None,
     num_slots: int = 32,
     progress: ProgressFile | None = None,
-    shown: dict[int, Episode] | None = None,
+    episodes: dict[int, Episode | None] | None = None,
 ) -> list[dict]:
     """What :func:`describe` says of each item, in order, and its ``seconds``, the time since the one before it ended. Items
     that ``progress`` has under this label are not answered again.
 
     Args:
-        shown: gets the episodes of the items whose places are its keys.
+        episodes: gets those of the items whose places are its keys. These are answered again where only their results
+            are known, and keep these results.
     """
     keys = [item_key(label, place, item) for place, item in enumerate(items)]
     kept = {} if progress is None else progress.kept
     found = {key: kept[key] for key in keys if key in kept}
-    missing = [place for place, key in enumerate(keys) if key not in found or (shown is not None and place in shown)]
+    wanted = {} if episodes is None else episodes
+    missing = [place for place, key in enumerate(keys) if key not in found or place in wanted]
     problems, before = [baseline.problem(task, items[place]) for place in missing], time.time()
-    episodes = run_episodes(model, decoder, baseline, problems, limits or Limits(), num_slots, missing)
-    for number, episode in track(episodes, label, len(missing), console=console, transient=console.is_terminal):
+    answers = run_episodes(model, decoder, baseline, problems, limits or EpisodeLimits(), num_slots, missing)
+    for number, episode in track(answers, label, len(missing), console=console, transient=console.is_terminal):
         place = missing[number]
-        new = {keys[place]: describe(episode, task, items[place]) | {"seconds": round(time.time() - before, 6)}}
-        if progress is not None and keys[place] not in found:
-            progress.add(new)
-        found |= new
-        if shown is not None and place in shown:
-            shown[place] = episode
+        if keys[place] not in found:
+            new = {keys[place]: describe(episode, task, items[place]) | {"seconds": round(time.time() - before, 6)}}
+            found |= new
+            if progress is not None:
+                progress.add(new)
+        if place in wanted:
+            wanted[place] = episode
         before = time.time()
     return [found[key] for key in keys]

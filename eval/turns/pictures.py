@@ -19,6 +19,13 @@ class ToolError(ValueError):
     """A tool cannot do what a model asked for. The message is given to the model."""
 
 
+def describe_scale(picture: PILImage.Image, scale: Scale) -> str:
+    """What the numbers of a call mean, for the model."""
+    if scale == "thousandths":
+        return "Numbers are x and y in thousandths of the picture's width and height."
+    return f"Numbers are x and y in pixels of the picture, which is {picture.width} wide and {picture.height} high."
+
+
 def read_points(
     name: str, numbers: Sequence[float], size: tuple[int, int], scale: Scale, count: int | None
 ) -> list[Point]:

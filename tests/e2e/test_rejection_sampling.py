@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from tiny_runs import recipe, short, tiny_checkpoint
 
+from eval.turns.baseline import Chat, Problem
 from eval.turns.episodes import Episode
 from latent_reason import checkpoint
 from latent_reason.data import native
@@ -79,18 +80,18 @@ def test_what_was_kept_is_read_and_trained_on(model, tmp_path, monkeypatch, caps
 
 
 def test_chats_of_a_baseline_are_kept_whole_or_as_answers(model, tmp_path, monkeypatch, capsys):
-    """Of two right chats of an item the one with fewer turns; with answers only, the question and its answer."""
+    """Of two right chats of an item the one that called a tool; with answers only, the question and its answer."""
 
     def answer(model, decoder, baseline, problems, limits):
         task = make("frozenlake_plan", level=3)
         for n, problem in enumerate(problems):
             item = task[n]
             calls = ["point(32, 32)"] * (limits.seed % 2)
-            chat = problem.chat(baseline.preface)
+            chat = baseline.begin(problem)
             for call in calls:
                 chat = chat.with_reply(call).with_user("", [problem.pictures[0]])
             text = f"\\boxed{{{item.answer}}}"
-            yield n, Episode(problem, chat.with_reply(text), text, tokens=9, turns=1 + len(calls))
+            yield n, Episode(problem, chat.with_reply(text), text, tokens=9, turns=1 + len(calls), calls=len(calls))
 
     monkeypatch.setattr(rejection_sampling, "run_episodes", answer)
     common = [str(tiny_checkpoint()), "--levels", "3", "--items", "3", "--num-generations", "2"]
@@ -99,16 +100,26 @@ def test_chats_of_a_baseline_are_kept_whole_or_as_answers(model, tmp_path, monke
     rejection_sampling.main([*common, "--baseline", "draw", "--answers-only", "--out", str(answers)])
     for folder, instructed in ((whole, True), (answers, False)):
         records = list(native.read(folder))
-        assert len(records) == 3 and all(len(record.messages) == 2 for record in records)
+        assert len(records) == 3 and all(len(record.messages) == (4 if instructed else 2) for record in records)
         assert ("box(x0" in records[0].messages[0].content[-1].text) == instructed
         assert records[0].assistant_text() == f"\\boxed{{{make('frozenlake_plan', level=3)[0].answer}}}"
     for given, error in (
         (["--answers-only"], "Name one with --baseline"),
-        (["--baseline", "oracle"], "chats of baseline 'oracle' hold sketches or true pictures"),
+        (["--baseline", "oracle"], "baseline 'oracle' calls no tools"),
         (["--baseline", "whiteboard"], "Allow it with --run-code"),
     ):
         with pytest.raises(SystemExit, match=error):
             rejection_sampling.main([*common, *given, "--out", str(tmp_path / "x")])
+
+
+def test_chats_that_mended_a_call_come_first():
+    problem = Problem("p", (), "q")
+    plain = Episode(problem, Chat().with_user("q").with_reply("a"), "a", tokens=3, turns=1)
+    called = Episode(problem, plain.chat, "a", tokens=9, turns=2, calls=1)
+    chat = Chat().with_user("q").with_reply("crop(1)").with_user("Error: crop needs 4 numbers.").with_reply("a")
+    mended = Episode(problem, chat, "a", tokens=20, turns=3, calls=2)
+    order = sorted([plain, called, mended, replace(called, tokens=8)], key=rejection_sampling.worth_of_chat)
+    assert [one.tokens for one in order] == [3, 9, 8, 20]
 
 
 def test_nothing_right_is_said(monkeypatch, tmp_path):

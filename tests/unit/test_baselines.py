@@ -8,15 +8,19 @@ from functools import cache
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image as PILImage
 
 from eval import baselines, sandbox
+from eval.baselines.crop import Crop
 from eval.baselines.imagine import Imagine
 from eval.turns import episodes, pictures
-from eval.turns.baseline import Ask, Call, Chat, Problem, Read, Reading, Reply
+from eval.turns.baseline import ANSWER_NOW, Ask, Call, Chat, OutOfBudget, Problem, Read, Reading, Reply
 from eval.turns.calls import find_calls, find_code
 from eval.turns.demonstrations import MARKERS
-from eval.turns.episodes import Limits, run_episodes
+from eval.turns.episodes import EpisodeLimits, run_episodes
+from eval.turns.tools import Observation, run_tool
 from latent_reason import methods, tasks
 from latent_reason.model.backbones import load_backbone
 from latent_reason.model.backbones.families import FAMILIES
@@ -30,7 +34,7 @@ SHOWN = [
     for name in NAMES
     if "demonstrate" in vars(baselines.load(name)) or hasattr(baselines.load(name), "write_action")
 ]
-LIMITS = Limits(new_tokens=24, turn_tokens=8)
+LIMITS = EpisodeLimits(new_tokens=24)
 
 
 def make(name: str, **options):
@@ -79,6 +83,14 @@ def drive(policy, replies, reading: Reading | None = None):
             asked.append(wanted.chat)
             value = replies.pop(0)
             value = value if isinstance(value, Reply) else Reply(value)
+
+
+def contents(messages) -> list:
+    """Roles and parts of messages, pictures as bytes."""
+    return [
+        (m.role, [(type(p), p.text if isinstance(p, Text) else (p.image.size, p.image.tobytes())) for p in m.content])
+        for m in messages
+    ]
 
 
 def words(chat: Chat) -> str:
@@ -130,25 +142,62 @@ def test_rendered_sketches_are_read_again_in_every_family(family):
     model, task = model_of(family, "modal_mixed"), task_of("frozenlake_plan")
     baseline, decoder = OpensSketch(turns=2), SketchDecoder(latent=model.backbone.width, width=32)
     problem = baseline.problem(task, task[0])
-    config = Limits(new_tokens=60, turn_tokens=30)
+    config = EpisodeLimits(new_tokens=60)
     [(_, episode)] = run_episodes(model, decoder, baseline, [problem], config, 2)
     assert episode.latents and episode.sketches and episode.written <= 60
     rendered = [part for m in episode.chat.messages[1:] for part in m.content if isinstance(part, Image)]
     assert len(rendered) == min(episode.sketches, 2)
-    said = [part.text for m in episode.chat.messages if m.role == "assistant" for part in m.content]
+    assert {part.image.size for part in rendered} == {problem.pictures[-1].size}, "as in demonstrations"
+    said = [
+        part.text
+        for m in episode.chat.messages
+        if m.role == "assistant"
+        for part in m.content
+        if isinstance(part, Text)
+    ]
     assert said[0] == "", "it opened a sketch at once; what it wrote behind it is cut off"
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if not baselines.load(n).RENDERS])
-def test_a_problem_is_answered_alike_in_a_batch_and_alone(name):
-    needs_sandbox(name)
-    task, baseline, model = task_of("frozenlake_plan"), make(name), model_of("qwen2_5_vl")
-    problems, limits = [baseline.problem(task, task[i]) for i in range(5)], Limits(40, 10, 0.8, seed=3)
-    together = dict(run_episodes(model, None, baseline, problems, limits, 2))
+class AlwaysCrop(Crop):
+    """``crop`` of a model that calls the tool in every turn, whatever it writes; every second call fails."""
+
+    def find_action(self, text, problem, observed):
+        call = "crop(0, 0, 1, 999)" if len(observed) % 2 == 0 else "crop(1)"
+        return super().find_action(call, problem, observed)._replace(end=len(text))
+
+
+SKETCHING = {"imagine": lambda: OpensSketch(turns=2), "recheck, sketches": lambda: make("recheck", sketches=True)}
+PLAIN = {name: lambda name=name: make(name) for name in NAMES if not baselines.load(name).RENDERS}
+
+
+@pytest.mark.parametrize("case", [*PLAIN, *SKETCHING, "always crop"])
+def test_a_problem_is_answered_alike_in_a_batch_and_alone(case):
+    needs_sandbox(case) if case in NAMES else None
+    task, sketches = task_of("frozenlake_plan"), case in SKETCHING
+    model = model_of("qwen2_5_vl", "modal_mixed" if sketches else "direct")
+    decoder = SketchDecoder(latent=model.backbone.width, width=32) if sketches else None
+    baseline = AlwaysCrop() if case == "always crop" else (PLAIN | SKETCHING)[case]()
+    problems, limits = [baseline.problem(task, task[i]) for i in range(5)], EpisodeLimits(40, 0.8, seed=3)
+    together = dict(run_episodes(model, decoder, baseline, problems, limits, 2))
     for n in (0, 3):
-        [(_, alone)] = run_episodes(model, None, baseline, [problems[n]], limits, 4, keys=[n])
+        [(_, alone)] = run_episodes(model, decoder, baseline, [problems[n]], limits, 4, keys=[n])
         assert (alone.text, alone.tokens, alone.turns) == (together[n].text, together[n].tokens, together[n].turns)
-        assert alone.passes == together[n].passes
+        assert (alone.passes, alone.latents) == (together[n].passes, together[n].latents)
+        assert bool(alone.latents) == sketches
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_thin_regions_and_failures_of_tools_end_no_run(family):
+    task, baseline = task_of("frozenlake_plan"), AlwaysCrop(turns=3)
+    [(_, episode)] = run_episodes(
+        model_of(family), None, baseline, [baseline.problem(task, task[0])], EpisodeLimits(60), 2
+    )
+    assert episode.calls == 3 and episode.turns == 4 and episode.tokens <= 60
+    told = [
+        part.text for m in episode.chat.messages[1:] if m.role == "user" for part in m.content if isinstance(part, Text)
+    ]
+    assert "Error: crop needs 4 numbers; it has 1." in told[0] and ANSWER_NOW in told[-1]
+    assert max(max(p.size) / min(p.size) for p in episode.chat.pictures()) <= pictures.THINNEST
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -157,13 +206,13 @@ def test_nothing_of_the_gold_reaches_a_problem(name):
     item = task[1]
     other = replace(item, answer="U,U", steps=[], meta=item.meta | {"checker": "exact"}, state=None)
     if baseline.USES_GOLD:
-        given = baseline.problem(task, item).given
-        assert given and name in ("oracle", "random")
+        gold = baseline.problem(task, item).gold_pictures
+        assert gold and name in ("oracle", "random")
         true = {s.sketch.tobytes() for s in item.steps if s.sketch is not None}
-        assert all((picture.tobytes() in true) == (name == "oracle") for picture in given)
+        assert all((picture.tobytes() in true) == (name == "oracle") for picture in gold)
     else:
         assert baseline.problem(task, item) == baseline.problem(task, other)
-        assert not baseline.problem(task, item).given
+        assert not baseline.problem(task, item).gold_pictures
 
 
 # -- demonstrations ----------------------------------------------------------------------------------------------------
@@ -185,10 +234,7 @@ def test_a_demonstration_is_what_the_policy_does_with_its_replies(name, task_nam
             problem = make("oracle", brief=True).problem(task, item)
         text, asked = drive(baseline.think(problem), replies)
         assert len(asked) == len(replies)
-        done = asked[-1].with_reply(text)
-        shown = [[p.image.tobytes() for p in m.content if isinstance(p, Image)] for m in done.messages]
-        wanted = [[p.image.tobytes() for p in m.content if isinstance(p, Image)] for m in trace.messages]
-        assert shown == wanted and [m.role for m in done.messages] == [m.role for m in trace.messages]
+        assert contents(asked[-1].with_reply(text).messages) == contents(trace.messages)
         assert next(iter(task.score(text, item.meta).values())) == 1
         assert trace.answer == item.answer and trace.checker == item.checker
 
@@ -283,9 +329,10 @@ def test_focus_answers_at_once_only_where_it_is_sure():
     state = torch.zeros(4)
     text, asked = drive(make("focus", margin=3.0).think(PROBLEM), ["sure"], Reading(state, 3.0))
     assert text == "sure" and len(asked) == 1
-    replies = ["box(2, 2, 30, 30) and box(1)", "slow"]
+    replies = ["The door: box(2, 2, 30, 30)\nand something else\nThe key: box(40, 20, 60, 40)\nbox(1)", "slow"]
     text, asked = drive(make("focus", margin=3.0).think(PROBLEM), replies, Reading(state, 2.9))
-    assert text == "slow" and asked[1].pictures()[0].getpixel((2, 10)) == pictures.COLOR
+    marked = asked[1].pictures()[0]
+    assert text == "slow" and marked.getpixel((2, 10)) == pictures.COLOR == marked.getpixel((60, 30))
 
 
 def test_split_asks_only_marked_parts_of_the_picture():
@@ -306,10 +353,21 @@ def test_self_refine_returns_the_answer_with_the_best_score():
     assert text == "first" and len(asked) == 1
 
 
+@pytest.mark.parametrize(("replies", "answer"), [(1, "first"), (2, "first"), (3, "first"), (4, "second")])
+def test_self_refine_out_of_budget_returns_its_best_answer(replies, answer):
+    policy, said = make("self_refine").think(PROBLEM), ["first", "Score: 2", "second", "Score: 4"]
+    policy.send(None)
+    for text in said[:replies]:
+        policy.send(Reply(text))
+    with pytest.raises(StopIteration) as ended:
+        policy.throw(OutOfBudget())
+    assert ended.value.value == answer
+
+
 def test_recheck_keeps_the_first_answer_where_the_second_look_gives_none():
     assert drive(make("recheck").think(PROBLEM), ["\\boxed{a}", "hm"])[0] == "\\boxed{a}"
     assert drive(make("recheck").think(PROBLEM), ["\\boxed{a}", "no, \\boxed{b}"])[0] == "no, \\boxed{b}"
-    policy = make("recheck", look="sketch").think(PROBLEM)
+    policy = make("recheck", sketches=True).think(PROBLEM)
     assert isinstance(policy.send(None), Ask) and policy.send(Reply("x")).opens_sketch
 
 
@@ -319,15 +377,54 @@ def test_embed_tools_puts_regions_side_by_side():
 
 
 # -- reading calls -----------------------------------------------------------------------------------------------------
-def test_calls_with_other_words_between_them_are_not_one_turn():
-    calls = find_calls("point(1,2); point(3, 4)\nthen point(5,6)", ("point",))
-    assert [c.numbers for c in calls] == [(1.0, 2.0), (3.0, 4.0)]
-    assert find_calls("no endpoint(1,2) here", ("point",)) == [] == find_calls("crop it", ("crop",))
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("point(1,2); point(3, 4)\nthe goal: point(5,6).", [(1, 2), (3, 4), (5, 6)]),
+        ("point(1,2)\nThen I look.\npoint(5,6)", [(1, 2)]),
+        ("point((1, 2))", [(1, 2)]),
+        ("point (x=1, y=.5)", [(1, 0.5)]),
+        ("no endpoint(1,2)", []),
+        ("The cell at point(3,4) is free, so \\boxed{A}", []),
+        ("They meet at the point(s)", []),
+        ("The point(s) and the line(s). \\boxed{A}", []),
+        ("point()", []),
+        ("point(((((", []),
+    ],
+)
+def test_a_call_is_the_end_of_a_line(text, numbers):
+    assert [call.numbers for call in find_calls(text, ("point", "line"))] == [tuple(map(float, n)) for n in numbers]
 
 
-def test_code_that_is_not_closed_ends_with_the_text():
-    assert find_code("```python\nx = 1").text == "x = 1" and find_code("x = 1") is None
-    assert find_code("```py\na\n``` then ```python\nb\n```").text == "a\n"
+@given(st.text(alphabet='point(crx)`\n 0.19,-<tool_call>{}[]"=e\\boxed', max_size=80))
+@settings(max_examples=300, deadline=None)
+def test_no_text_breaks_the_reader_of_calls(text):
+    for call in find_calls(text, ("point", "crop")):
+        assert 0 < call.end <= len(text) and (call.error or call.name in ("point", "crop"))
+    code = find_code(text)
+    assert code is None or code.text in text
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("```python\nx = 1", "x = 1"),
+        ("```Python3\nx = 1\n``` and more", "x = 1\n"),
+        ("I draw: ```py\na\n``` then ```python\nb\n```", "a\n"),
+        ("```json\n{}\n```\n```python\nb\n```", "b\n"),
+        ("```json\n{}\n```\nThe answer is \\boxed{A}", None),
+        ("```\n\\boxed{A}\n```", None),
+        ("x = 1", None),
+    ],
+)
+def test_only_blocks_marked_as_python_are_code(text, code):
+    found = find_code(text)
+    assert (found and found.text) == code
+
+
+def test_what_a_tool_tells_is_cut():
+    found = run_tool(lambda: Observation("x" * 5000))
+    assert len(found.text) < 2100 and "3,000 further characters" in found.text
 
 
 # -- names and options -------------------------------------------------------------------------------------------------
@@ -349,6 +446,8 @@ def test_a_wrong_name_or_option_is_told(text, message):
 def test_a_checkpoint_without_a_decoder_cannot_imagine():
     with pytest.raises(ValueError, match="'imagine' renders sketches, and this checkpoint has no sketch decoder"):
         episodes.check_baseline(make("imagine"), model_of("qwen2_5_vl"), None, True)
+    with pytest.raises(ValueError, match=r"'recheck' sketches, and this checkpoint draws no latents"):
+        episodes.check_baseline(make("recheck", sketches=True), model_of("qwen2_5_vl"), None, True)
     with pytest.raises(ValueError, match="Allow it with --run-code"):
         episodes.check_baseline(make("whiteboard"), model_of("qwen2_5_vl"), None, False)
 
@@ -360,5 +459,5 @@ def test_a_chat_that_leaves_no_room_ends_the_episode():
     long = replace(problem, question="x " * 9000)
     [(_, episode)] = run_episodes(model, None, baseline, [long], LIMITS, 2)
     assert episode.ended == "room" and episode.text == "" and not episode.tokens
-    [(_, episode)] = run_episodes(model, None, baseline, [problem], Limits(new_tokens=3), 2)
+    [(_, episode)] = run_episodes(model, None, baseline, [problem], EpisodeLimits(new_tokens=3), 2)
     assert episode.ended == "tokens" and episode.tokens == 3
