@@ -19,7 +19,7 @@ from latent_reason.cli.arguments import add_limits, add_output, limits_of
 from latent_reason.errors import at_least, cli_errors
 from latent_reason.values import Seed, Temperature, argument
 
-from .items import PROMPTS, EvalItem, build_trace, prompt_text
+from .items import PROMPTS, EvalItem, prompt_text
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -55,7 +55,6 @@ if __name__ == "__main__":
     parse_arguments()  # --help and mistakes are answered before torch is imported
 
 import json
-import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -63,14 +62,11 @@ from hashlib import sha256
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from latent_reason import checkpoint, methods
-from latent_reason.decoding.engine import generate
+from latent_reason import checkpoint
 from latent_reason.files import atomic_write_json
-from latent_reason.model.batch import TEXT
 from latent_reason.outputs import check_output
 
 from . import benchmarks
@@ -78,10 +74,11 @@ from .aggregate import check_comparable, read_seeing, result_rows, retention
 from .constants import with_constants
 from .item_lines import items_path, write_items
 from .judges import judge_unread, load_judge
-from .readers import Source, open_source
+from .readers import open_source
+from .replies import ReplyOptions, decode_replies
 from .resume import ProgressFile, model_digest
 from .scoring import Judgment, judge, judge_by_checker
-from .selection import counted, gradable_items, readable_items, sample_items
+from .selection import chosen_items
 
 console = Console(soft_wrap=True)
 SPANS = "the last box, <answer>, <Output>, the last sentence that states an answer, a line that is one (eval/spans.py)"
@@ -158,35 +155,11 @@ def answer_items(
     args: argparse.Namespace,
     progress: ProgressFile,
 ) -> list[Answer]:
-    """Answers to the items in order, with a progress bar. Those that ``progress`` has not are decoded, and each batch is
-    added to it."""
-    mode, processor = methods.load(reasoner.method.name).MODE, reasoner.processor
-    missing = [key for key in items if key not in progress.kept]
-    starts = range(0, len(missing), args.batch_size)
-    for start in track(starts, description=args.name, transient=Console().is_terminal):
-        keys, began = missing[start : start + args.batch_size], time.perf_counter()
-        batch = processor([build_trace(items[key], args.prompt, mode, args.blind) for key in keys], generate=True)
-        rollout = generate(
-            reasoner,
-            batch.to(reasoner.device),
-            max_new_tokens=args.max_new,
-            temperature=args.temperature,
-            seed=args.seed,
-            row_ids=[int(key.rpartition(" ")[2], 16) for key in keys],  # samples do not depend on the order of items
-        )
-        seconds = (time.perf_counter() - began) / len(keys)
-        replies = {
-            key: {
-                "text": rollout.text(row, reasoner.vocabulary),
-                "latents": [span.length for span in rollout.spans_of(row)],
-                "tokens": int((rollout.token_type[row] == TEXT).sum()),
-                "seconds": round(seconds, 4),
-            }
-            for row, key in enumerate(keys)
-        }
-        progress.add(replies)
+    """Answers to the items in order."""
+    options = ReplyOptions(args.prompt, args.max_new, args.temperature, args.seed, args.batch_size, args.blind)
+    replies = decode_replies(reasoner, items, options, progress, args.name)
     model_judge = load_judge(args.judge) if args.judge else None
-    return [make_answer(item, other_checks, model_judge, **progress.kept[key]) for key, item in items.items()]
+    return [make_answer(item, other_checks, model_judge, **replies[key]) for key, item in items.items()]
 
 
 def make_answer(
@@ -270,7 +243,7 @@ def run_to_file(args: argparse.Namespace) -> None:
     check_options(args)
     seeing = read_seeing(args.seeing) if args.seeing else None
     with open_source(args.folder) as source:
-        items, protocol_entries = chosen_items(source, args)
+        items, protocol_entries = chosen_items(args.name, source, args.partial, args.n, args.seed)
         reasoner, _ = checkpoint.load(args.checkpoint)
         limits_of(args).apply_to(reasoner.backbone)
         check_head_context(reasoner, list(items.values()), args.blind)
@@ -313,18 +286,6 @@ def write_results(
         f"{report['unparsed']} of {len(answers)} replies had no answer that could be parsed. Results written to {args.out}, "
         f"single items to {lines}"
     )
-
-
-def chosen_items(source: Source, args: argparse.Namespace) -> tuple[dict[str, EvalItem], dict]:
-    """The items that are asked, by key, and their entries of the protocol."""
-    items, protocol_entries = gradable_items(args.name, source, args.partial)
-    if args.n and args.n < len(items):
-        items = sample_items(items, args.n, args.seed)
-        protocol_entries["partial"] = "; ".join(
-            filter(None, [protocol_entries["partial"], f"{len(items)} drawn by seed {args.seed}"])
-        )
-    readable = readable_items(items, source, args.partial)
-    return readable, protocol_entries | {"left_out": counted(source.left_out)}
 
 
 def build_report(

@@ -56,7 +56,7 @@ from latent_reason.outputs import check_output_folder
 from latent_reason.tasks import Item, Task
 from latent_reason.visualization.storyboard import draw_storyboard
 
-from . import attention, input_perturbations, metrics
+from . import attention, input_perturbations, metrics, sketch_qa
 from .collapse import collapse_warning, latent_diagnostics
 from .html import page
 from .interventions import LatentStatistics, Mean
@@ -109,7 +109,7 @@ def build_dossier(
     report["sketches_alone"] = recall("alone", lambda: metrics.sketches_alone(reasoner, decoder, task, quick))
     if reader is not None:
         report["sketchqa_vlm"] = recall(
-            "reader", lambda: metrics.evaluate_reader(reader, reasoner, decoder, task, quick)
+            "reader", lambda: sketch_qa.evaluate_reader(reader, reasoner, decoder, task, quick)
         )
     return report, sketches_png(reasoner, decoder, plain)
 

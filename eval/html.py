@@ -193,9 +193,9 @@ def page(report: dict, about: dict, storyboard_png: bytes) -> str:
     if "sketchqa_vlm" in report:
         section(
             "Sketches read by a model",
-            f"How often {about['reader']}, given only the last sketch, reaches the item's answer: from the model's own "
-            "sketches, from true ones as images and through encoder and decoder (ceiling), from a blank page and from "
-            "another item's sketch (floor).",
+            f"How often {about['reader']}, given only the last sketch, reaches the item's answer, beside the model itself "
+            "(answer): from the model's own sketches, from those of another item (foreign), from true ones as images "
+            "(pixels) and through encoder and decoder (ceiling), from a blank page and from another item's true sketch.",
             table([row(n, r) for n, r in report["sketchqa_vlm"].items()]),
         )
     if storyboard_png:

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 from PIL import Image as PILImage
 
-from latent_reason import methods
 from latent_reason.decoding.items import Result, decode, main_score, room
 from latent_reason.decoding.replacements import StoredLatents
 from latent_reason.model.batch import TEXT
 from latent_reason.tasks import Item, Task
-from latent_reason.tasks.checkers import boxed
 from latent_reason.tasks.item import Step
-from latent_reason.visualization.storyboard import decode_sketches, reconstruct_picture, split_text
+from latent_reason.visualization.storyboard import reconstruct_picture, split_text
 
 from .statistics import paired_bootstrap, paired_p, wilson
 
@@ -104,55 +101,6 @@ def other_sketch(golds: list[tuple[Item, Step]], i: int) -> PILImage.Image | Non
     return next(
         (s.sketch for other, s in golds[i + 1 :] + golds[:i] if other.id != item.id and other.level == item.level), None
     )
-
-
-def evaluate_reader(reader, reasoner, decoder, task: Task, results: Sequence[Result]) -> dict:
-    """SketchQA with a model as reader: how often does ``reader``, given only the last sketch, reach the item's answer?
-
-    The task's rule grades the answer after the text before that sketch. Uses items with a true sketch. The images: the
-    model's own sketch where it has one (``own``), the true sketch as image (``pixels``) and through encoder and decoder
-    (``ceiling``), a blank page (``blank``) and another item's true sketch (``another``). A reader that reasons in text
-    works for every task; one that only answers fails if the plan is part of the text (blocks, slide).
-    """
-    sketch_steps = [(r, [k for k, s in enumerate(r.item.steps) if s.sketch is not None]) for r in results]
-    last = [(r, at[-1]) for r, at in sketch_steps if at]
-    golds = [(r.item, r.item.steps[k]) for r, k in last]
-    texts_before = [" ".join(s.text for s in r.item.steps[: k + 1]) for r, k in last]
-    mode = methods.load(reader.method.name).MODE
-
-    def score_images(name, items, texts_before, images):
-        shown = [
-            replace(item, images=[p.resize(item.images[-1].size)])  # the decoder may render smaller images
-            for item, p in zip(items, images, strict=True)
-        ]
-        results = decode(reader, None, task, shown, mode, progress=f"reader of {name}")
-        return share(
-            [task.follows(r.item, texts, [reader_text(r.text)]) for r, texts in zip(results, texts_before, strict=True)]
-        )
-
-    if not golds:
-        return {}
-    images = {
-        "pixels": [s.sketch for _, s in golds],
-        "ceiling": [reconstruct_picture(reasoner, decoder, s.sketch) for _, s in golds],
-        "blank": [PILImage.new("RGB", s.sketch.size, "white") for _, s in golds],
-        "another": [other_sketch(golds, i) for i in range(len(golds))],
-    }
-    out = {
-        name: score_images(name, [item for item, _ in golds], texts_before, shown)
-        for name, shown in images.items()
-        if all(shown)
-    }
-    if own := [r for r, _ in last if r.latents]:
-        texts = [" ".join(split_text(r.rollout, r.row, reasoner.vocabulary)[:-1]) for r in own]
-        last_sketches = [decode_sketches(reasoner, decoder, r.rollout, r.row, r.item.images[-1])[-1] for r in own]
-        out = {"own": score_images("own", [r.item for r in own], texts, last_sketches)} | out
-    return out
-
-
-def reader_text(text: str) -> str:
-    """The text of a reader. An answer without other text is repeated as text."""
-    return text if text.split("\\boxed")[0].strip() else f"{boxed(text) or ''} {text}"
 
 
 # -- steps and budgets -------------------------------------------------------------------------------------------------

@@ -20,6 +20,22 @@ from .readers import ImageRef, Source
 from .scoring import judge
 
 
+def chosen_items(
+    name: str, source: Source, partial: bool = False, n: int | None = None, seed: int = 0
+) -> tuple[dict[str, EvalItem], dict]:
+    """The items of a benchmark that are asked, by key, and their entries of the protocol: those that a rule can grade and
+    whose images can be decoded, or a sample of about ``n``. Raises as :func:`gradable_items` and
+    :func:`readable_items`."""
+    items, protocol_entries = gradable_items(name, source, partial)
+    if n and n < len(items):
+        items = sample_items(items, n, seed)
+        protocol_entries["partial"] = "; ".join(
+            filter(None, [protocol_entries["partial"], f"{len(items)} drawn by seed {seed}"])
+        )
+    readable = readable_items(items, source, partial)
+    return readable, protocol_entries | {"left_out": counted(source.left_out)}
+
+
 def gradable_items(name: str, source: Source, partial: bool = False) -> tuple[list[EvalItem], dict]:
     """The items of a benchmark that a rule can grade, and their entries of the protocol.
 

@@ -57,8 +57,8 @@ def read_parquet(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def read_json(file: Path) -> Iterator[tuple[int, dict[str, Any] | DataError]]:
-    """The objects of a JSON list or of an object of objects (counted from 0), or of JSON lines (counted from 1). A row
-    that is no object is its error."""
+    """The objects of a JSON list, of an object of objects or of an object whose only value is a list of objects (counted
+    from 0), or of JSON lines (counted from 1). A row that is no object is its error."""
     for number, data in (elements if file.suffix == ".json" else lines)(file):
         data = data.removeprefix(BOM)
         if not data.strip():
@@ -72,8 +72,14 @@ def read_json(file: Path) -> Iterator[tuple[int, dict[str, Any] | DataError]]:
             yield number, DataError("E05", "row", "expected an object. Write one object a row.", str(file), number)
         elif values and all(isinstance(value, dict) for value in values.values()):  # rows by their id
             yield from enumerate(values.values())
+        elif file.suffix == ".json" and len(values) == 1 and is_list_of_objects(only := next(iter(values.values()))):
+            yield from enumerate(only)
         else:
             yield number, values
+
+
+def is_list_of_objects(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(entry, dict) for entry in value)
 
 
 READERS = {".tsv": read_table, ".csv": read_table, ".parquet": read_parquet, ".json": read_json, ".jsonl": read_json}

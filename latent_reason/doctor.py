@@ -35,6 +35,7 @@ EXTRAS = {
     "serve": ("fastapi", "latent-reason serve", "pip install -e '.[serve]' -c constraints.txt"),
     "demo": ("gradio", "latent-reason demo", "pip install -e '.[demo]' -c constraints.txt"),
     "math": ("math-verify", "formulas as answers of benchmarks", "pip install -e '.[math]' -c constraints.txt"),
+    "svg": ("resvg_py", "SVG that a model wrote as a picture", "pip install -e '.[svg]' -c constraints.txt"),
     "data": ("datasets", "parquet, and training from shards", "pip install -e '.[data]' -c constraints.txt"),
     "lmms": (
         "evaluate",

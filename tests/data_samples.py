@@ -126,6 +126,20 @@ TRL = {
     ],
     "images": ["1.png"],
 }
+MMFINEREASON = {
+    "id": 7,
+    "source": "Euclid30K",
+    "question": "What is the height?",
+    "ori_question": "Find the height.",
+    "image": "1.png",
+    "answer": "4",
+    "original_answer": "4",
+    "caption": "A triangle.",
+    "qwen3vl_235b_thinking_response": "<think>\nThe sides are 3 and 5.\n</think>\nSo the height is <answer>4</answer>",
+    "pass_rate": 0.25,
+    "is_consistent": True,
+    "consistency_analysis": "Both say 4.",
+}
 LATENT_SKETCHPAD = {
     "input_text": "<image>Find the exit.",
     "input_img": ["1.png"],
@@ -275,6 +289,16 @@ SAMPLES = [
         "mixed",
         "4",
         "demo-2",
+        "same_text",
+    ),
+    (
+        "mmfinereason",
+        MMFINEREASON,
+        {},
+        [["[1]", "What is the height?"], ["The sides are 3 and 5.\n\nSo the height is \\boxed{4}"]],
+        "text",
+        "4",
+        "7",
         "same_text",
     ),
     ("llava", LLAVA, {}, [["[1]", "What is it?"], ["A lamp."]], "direct", None, "l1", "same_text"),

@@ -66,6 +66,8 @@ def check_items(config: RunConfig) -> None:
             kept(data, 1)
     if getattr(data, "replay_texts", None):
         texts.lines(data.replay_texts)
+    if getattr(data, "replay_folder", None):
+        native.list_files(data.replay_folder)
 
 
 def check_baseline_of(config: RunConfig, task: Task) -> None:

@@ -79,7 +79,7 @@ class TraceData(L.LightningDataModule):
             )
         warn = partial(console.print, style="yellow")
         self.cache = DiskCache(data.cache, data.cache_gb * 2**30, warn, data.cache_dtype) if data.cache else None
-        self.texts: list[EncodedExample] = []
+        self.replayed: list[EncodedExample] = []
         self.batch_size = data.micro_batch_size or data.global_batch_size
         self.max_length = data.max_length or reasoner.backbone.max_length
         self.longest, self.num_skipped, self.num_cached = (0, ""), 0, (0, 0)
@@ -98,7 +98,9 @@ class TraceData(L.LightningDataModule):
         if has_more and not self.data.streaming:
             warn_of_left_out_records(self.data.folder, items)
         if self.data.replay_texts:
-            self.texts = [plain(text, self.reasoner.vocabulary) for text in texts.lines(self.data.replay_texts)]
+            self.replayed += [plain(text, self.reasoner.vocabulary) for text in texts.lines(self.data.replay_texts)]
+        if self.data.replay_folder:
+            self.replayed += self.encode_replayed()
         if not self.rows["train"] and self.num_skipped:
             raise ValueError(
                 f"data.skip_longer: all {self.num_skipped:,} examples are longer than {self.max_length:,} positions. Raise "
@@ -233,15 +235,37 @@ class TraceData(L.LightningDataModule):
         for start in range(0, len(rows), self.batch_size):
             yield self.collate(rows[start : start + self.batch_size]).to(self.reasoner.device)
 
-    def replay_texts(self, number: int) -> list[EncodedExample]:
-        """Random plain texts for a batch of the run, by its number."""
+    def encode_replayed(self) -> list[EncodedExample]:
+        """The training records of data.replay_folder as turns of a chat, which the method does not change.
+
+        Raises:
+            ValueError: a record has a sketch or is too long, or there is no training record.
+        """
+        rows, folder = [], self.data.replay_folder
+        for trace in native.read(folder, limit=self.data.items):
+            if trace.split != "train":
+                continue
+            if trace.sketches():
+                raise ValueError(
+                    f"{native.locate(folder, trace.id)}: has sketches, but data.replay_folder takes text alone. Convert it: "
+                    f"python -m latent_reason data convert native {folder} FOLDER --mode text"
+                )
+            row = self.reasoner.processor.encode(trace)
+            self.check_length(row, trace)
+            rows += self.short_enough([row])
+        if not rows:
+            raise ValueError(f"data.replay_folder: '{folder}' has no training record that could be replayed.")
+        return rows
+
+    def replay(self, number: int) -> list[EncodedExample]:
+        """Random replayed texts and records for a batch of the run, by its number."""
         random = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
-        chosen = torch.randint(len(self.texts), (self.data.replay_batch_size,), generator=random)
-        return [self.texts[i] for i in chosen.tolist()]
+        chosen = torch.randint(len(self.replayed), (self.data.replay_batch_size,), generator=random)
+        return [self.replayed[i] for i in chosen.tolist()]
 
     def training_batch(self, rows: list[EncodedExample], number: int) -> MixedBatch:
-        """A training batch: examples of the task, and plain texts if the recipe has data.replay_texts."""
-        return self.collate(rows + (self.replay_texts(number) if self.texts else []))
+        """A training batch: examples of the task, and those that the recipe replays."""
+        return self.collate(rows + (self.replay(number) if self.replayed else []))
 
     def collate(self, rows: list[EncodedExample]) -> MixedBatch:
         """Examples as one batch. Features that are not cached are computed for this batch only."""

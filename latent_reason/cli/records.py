@@ -54,6 +54,13 @@ def add_convert(actions) -> None:
         help="text: without the sketches, for a text-only control on the same data; direct: the boxed answer alone "
         "(default: as in the source)",
     )
+    parser.add_argument(
+        "--max-pass-rate",
+        type=argument(Share),
+        metavar="SHARE",
+        help="leave out records whose meta.pass_rate is higher, which a model solves too often; 0 keeps those that it never "
+        "solves (default: keep all)",
+    )
     _add_format_options(parser)
 
 
@@ -65,7 +72,7 @@ def _add_format_options(parser) -> None:
     own.add_argument(
         "--answer",
         choices=["refuse", "field", "text"],
-        help="zebra_cot, swimbird, ilvr, thinkmorph, interleaved, table: which answer is right if the column and the boxed "
+        help="zebra_cot, swimbird, ilvr, thinkmorph, interleaved, mmfinereason, table: which answer is right if the column and the boxed "
         "answer differ (default: refuse the row)",
     )
     own.add_argument(
@@ -180,6 +187,7 @@ def convert(arguments: Namespace) -> None:
     from ..data.labels import Labels
 
     started = time.perf_counter()
+    labels = Labels(arguments.task, arguments.split, arguments.split_seed, arguments.mode, arguments.max_pass_rate)
     path, report = convert(
         arguments.format,
         arguments.source,
@@ -189,7 +197,7 @@ def convert(arguments: Namespace) -> None:
         arguments.on_error == "skip",
         arguments.max_skip,
         arguments.lossy,
-        Labels(arguments.task, arguments.split, arguments.split_seed, arguments.mode),
+        labels,
         **_format_options(arguments),
     )
     _print_report(report, started)
@@ -202,7 +210,8 @@ def convert(arguments: Namespace) -> None:
         print(f"Nothing was written. Correct these rows{remedy}")
         sys.exit(2)
     skipped = f". Skipped rows: {arguments.folder}.skipped.jsonl" if report.errors else ""
-    print(f"Written: {path}{skipped}")
+    easy = f". Left out, above --max-pass-rate: {labels.num_easy:,} records" if labels.num_easy else ""
+    print(f"Written: {path}{skipped}{easy}")
 
 
 def pack(arguments: Namespace) -> None:

@@ -98,7 +98,7 @@ def convert(
 ) -> tuple[Path | None, Report]:
     """Write the rows of ``source`` to a new ``folder`` in the format ``to``; returns the path and the report.
 
-    ``labels`` changes task, split and mode of the records. ``options`` are those of :func:`read`. If there are invalid rows, nothing is written and the path is None.
+    ``labels`` changes task, split and mode of the records, and leaves easy ones out. ``options`` are those of :func:`read`. If there are invalid rows, nothing is written and the path is None.
     With ``skip``, the valid rows are written and the others are listed in ``folder``.skipped.jsonl, unless their
     fraction exceeds ``max_skip``.
 
@@ -118,17 +118,18 @@ def convert(
         for row in results:
             if isinstance(row, Trace):
                 try:
-                    labelled = labels.apply(row)
+                    labelled = labels.apply(row) if labels.keeps(row) else None
                 except DataError as error:
                     refuse(row, error, report)
                 else:
-                    yield labelled
+                    if labelled is not None:
+                        yield labelled
         num_bad = max(len(report.errors), report.rows - report.traces)  # one error may stand for a file
         if report.errors and not (skip and num_bad <= max_skip * report.rows):
             raise _TooManyErrors
         if not report.traces:
             raise report.nothing_usable(".jsonl" if format == "native" else ", ".join(SUFFIXES))
-        labels.check_filled()
+        labels.check_filled(report.traces)
 
     try:
         path = write(valid_traces(), folder, to, lossy, report)

@@ -1,4 +1,4 @@
-"""What ``data convert`` gives to records: a task, splits, a checker, and a mode without sketches."""
+"""What ``data convert`` gives to records: a task, splits, a checker, and a mode without sketches; and which it keeps."""
 
 from __future__ import annotations
 
@@ -96,7 +96,8 @@ class Labels:
 
     ``splits`` is the split of all records, or the share of each split. Shares divide the training records only: those
     that the source holds out keep their split. See :class:`SplitDraw`. ``mode`` is ``text`` (without sketches) or
-    ``direct`` (the boxed answer alone).
+    ``direct`` (the boxed answer alone). With ``max_pass_rate``, records whose ``meta.pass_rate`` is higher are left out:
+    a model solves them so often that there is little to learn from them (MMFineReason, 2601.21821).
 
     Raises:
         ValueError: the mode is no such mode.
@@ -106,6 +107,8 @@ class Labels:
     splits: str | Mapping[str, float] | None = None
     seed: int = 0
     mode: str | None = None
+    max_pass_rate: float | None = None
+    num_easy: int = field(init=False, default=0)
     _draw: SplitDraw | None = field(init=False, default=None, repr=False)
 
     def __post_init__(self):
@@ -113,6 +116,17 @@ class Labels:
             raise ValueError(f"--mode {self.mode}: records can be brought into {' or '.join(MODES)}.")
         if isinstance(self.splits, Mapping):
             self._draw = SplitDraw(self.splits, self.seed)
+
+    def keeps(self, trace: Trace) -> bool:
+        """Whether the record is hard enough; those that are not are counted. Raises DataError (E05) for a record without a
+        pass rate."""
+        if self.max_pass_rate is None:
+            return True
+        rate = trace.meta.get("pass_rate")
+        if isinstance(rate, bool) or not isinstance(rate, int | float):
+            raise DataError("E05", "meta.pass_rate", "missing, or no number. Leave --max-pass-rate out, or add it.")
+        self.num_easy += rate > self.max_pass_rate
+        return rate <= self.max_pass_rate
 
     def apply(self, trace: Trace) -> Trace:
         """The trace with these labels. Raises DataError (E14) for a record without the answer that ``mode`` needs."""
@@ -124,8 +138,13 @@ class Labels:
             return answer_alone(trace)
         return without_sketches(trace) if self.mode == "text" else trace
 
-    def check_filled(self) -> None:
-        """Raises ValueError if a split got no record."""
+    def check_filled(self, num_records: int) -> None:
+        """Raises ValueError if all of the records were left out, or if a split got none."""
+        if self.num_easy == num_records:
+            raise ValueError(
+                f"all {num_records:,} records have a pass rate above {self.max_pass_rate:g}, and nothing was written. Raise "
+                "--max-pass-rate."
+            )
         counts = {} if self._draw is None else self._draw.counts
         if counts and not any(counts.values()):
             raise ValueError("there is no training record that shares could divide, and nothing was written.")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import contextmanager
 from pathlib import Path
 
-from eval import benchmark
+from eval import selection
 from eval.readers import open_source
 
-from . import maths, mm_helix, perception, reasoning, vsp
+from . import drawings, maths, mm_helix, perception, reasoning, vsp
 from .writing import WRITERS, Sample, b64, image, png, stored
 
 __all__ = [
@@ -26,7 +26,7 @@ __all__ = [
     "stored",
 ]
 
-SAMPLES = [*perception.SAMPLES, *maths.SAMPLES, *reasoning.SAMPLES, *mm_helix.SAMPLES, *vsp.SAMPLES]
+SAMPLES = [*perception.SAMPLES, *maths.SAMPLES, *reasoning.SAMPLES, *mm_helix.SAMPLES, *vsp.SAMPLES, *drawings.SAMPLES]
 
 
 def sample(name: str) -> Sample:
@@ -64,4 +64,4 @@ def grey(ref) -> int:
 def read(name, folder, partial=True):
     """(items, what the protocol says of them)."""
     with open_source(folder) as source:
-        yield benchmark.gradable_items(name, source, partial)
+        yield selection.gradable_items(name, source, partial)

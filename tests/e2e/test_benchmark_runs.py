@@ -11,7 +11,7 @@ from benchmark_samples import WRITERS, image, read, written
 from conftest import CASES
 from tiny_runs import tiny_checkpoint
 
-from eval import benchmark, benchmarks
+from eval import benchmark, benchmarks, replies, selection
 from eval.aggregate import result_rows, retention
 from eval.items import PROMPTS, EvalItem, build_trace, prompt_text
 from eval.statistics import wilson
@@ -133,10 +133,10 @@ def test_retention_is_corrected_for_chance():
 
 def test_a_draw_keeps_clusters_whole_and_the_order():
     items = [item(id=str(k), cluster=str(k // 4)) for k in range(40)]
-    some = benchmark.sample_items(items, 9, seed=1)
+    some = selection.sample_items(items, 9, seed=1)
     assert len(some) == 12 and [int(i.id) for i in some] == sorted(int(i.id) for i in some)
     assert {sum(one.cluster == i.cluster for one in some) for i in some} == {4}
-    assert benchmark.sample_items(items, 9, seed=1) == some != benchmark.sample_items(items, 9, seed=2)
+    assert selection.sample_items(items, 9, seed=1) == some != selection.sample_items(items, 9, seed=2)
 
 
 # -- from folder to JSON -----------------------------------------------------------------------------------------------
@@ -249,7 +249,7 @@ def test_a_run_that_broke_off_goes_on_with_rows_in_any_order(tmp_path, capsys, m
         lines = [json.loads(line) | {"seconds": 0} for line in (tmp_path / name).read_text().splitlines()]
         return sorted(lines, key=lambda line: line["id"])
 
-    calls, real = [], benchmark.generate
+    calls, real = [], replies.generate
 
     def breaks(*args, **kwargs):
         calls.append(kwargs["row_ids"])
@@ -257,7 +257,7 @@ def test_a_run_that_broke_off_goes_on_with_rows_in_any_order(tmp_path, capsys, m
             raise KeyboardInterrupt
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(benchmark, "generate", breaks)
+    monkeypatch.setattr(replies, "generate", breaks)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         ran(tmp_path / "d", "visulogic", tmp_path / "a.json", *options)
     part = tmp_path / "a.items.unfinished"

@@ -12,7 +12,7 @@ from PIL import Image as PILImage
 from PIL import ImageOps
 from tiny_runs import short, tiny_checkpoint, untrained
 
-from eval import attention, dossier, input_perturbations, metrics
+from eval import attention, dossier, input_perturbations, metrics, sketch_qa
 from eval.html import page
 from latent_reason.data import native
 from latent_reason.decoding.items import Result, decode
@@ -193,14 +193,14 @@ def test_a_reader_is_asked_about_the_last_sketch_alone(lake, monkeypatch):
             for i, k in zip(items, known, strict=True)
         ]
 
-    monkeypatch.setattr("eval.metrics.decode", reading)
-    found = metrics.evaluate_reader(reasoner, reasoner, decoder, task, plain)
-    assert found.keys() == {"own", "pixels", "ceiling", "blank", "another"}
+    monkeypatch.setattr("eval.sketch_qa.decode", reading)
+    found = sketch_qa.evaluate_reader(reasoner, reasoner, decoder, task, plain)
+    assert found.keys() == set(sketch_qa.MEANINGS)
     assert found["pixels"]["value"] == 1 and found["pixels"]["n"] == len(items)
     assert found["another"]["value"] < 1 and found["ceiling"]["value"] == found["blank"]["value"] < 1
     assert (
-        metrics.reader_text("Go R. \\boxed{R}") == "Go R. \\boxed{R}"
-        and metrics.reader_text("\\boxed{R}") == "R \\boxed{R}"
+        sketch_qa.reader_text("Go R. \\boxed{R}") == "Go R. \\boxed{R}"
+        and sketch_qa.reader_text("\\boxed{R}") == "R \\boxed{R}"
     )
 
 

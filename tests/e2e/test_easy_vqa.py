@@ -21,6 +21,7 @@ from latent_reason.cli import main
 from latent_reason.contracts.closeness import assert_close
 from latent_reason.data import easy_vqa, native, texts
 from latent_reason.model import backbones
+from latent_reason.tasks import make
 from latent_reason.trace import Image, Message, Text, Trace
 from train.data import TraceData
 
@@ -254,6 +255,41 @@ def test_every_batch_of_training_rehearses_a_few_texts(tmp_path):
     assert len(next(iter(data.held_out_batches())).batch.ids) == 4, "held-out items are by themselves"
     terms = loss_of(reasoner, batch)
     assert terms.total.isfinite()
+
+
+def test_every_batch_rehearses_reasoning_in_text(tmp_path):
+    """Records of a folder are trained beside the traces as they are, with their pictures."""
+    task = make("frozenlake_plan", level=(3,))
+    native.write([replace(task.trace(task[i], "text"), id=f"t{i}") for i in range(3)], tmp_path / "texts")
+    reasoner, _ = untrained()
+    made = recipe(tmp_path, data__replay_folder=str(tmp_path / "texts"), data__replay_batch_size=2)
+    data = TraceData(made.data, reasoner, objective_for(reasoner), "mixed", 0, frozen_vision=True)
+    data.setup()
+    batches = data.batches()
+    batch = next(iter(batches))
+    assert len(batch.ids) == 8 + 2 and set(batch.spans[:, 0].tolist()) <= set(range(8)), "they have no sketch"
+    replayed = [reasoner.processor.encode(task.trace(task[i], "text")) for i in range(3)]
+    for row in (8, 9):
+        there = batch.mask[row]
+        assert batch.ids[row][there].tolist() in [one.ids for one in replayed] and batch.loss_weight[row].any()
+        assert row in batch.image_rows, "the picture of its question is there"
+    assert loss_of(reasoner, batch).total.isfinite()
+
+
+@pytest.mark.parametrize(
+    "mode, split, sentence",
+    [
+        ("mixed", "train", r"traces.jsonl:1: has sketches, but data.replay_folder takes text alone.*--mode text"),
+        ("text", "val", "has no training record that could be replayed"),
+    ],
+)
+def test_a_folder_that_cannot_be_replayed_is_said(mode, split, sentence, tmp_path):
+    task = make("frozenlake_plan", level=(3,), chunk=(1, 1))
+    native.write([replace(task.trace(task[0], mode), split=split)], tmp_path / "records")
+    made = recipe(tmp_path, data__replay_folder=str(tmp_path / "records"))
+    reasoner, _ = untrained()
+    with pytest.raises(ValueError, match=sentence):
+        TraceData(made.data, reasoner, objective_for(reasoner), "mixed", 0, frozen_vision=True).setup()
 
 
 def test_a_file_of_texts_that_is_not_there_is_said(tmp_path):

@@ -85,6 +85,7 @@ def test_a_published_batch_does_not_depend_on_the_number_of_gpus(path):
         ({"data": {"folder": "nowhere"}}, "There is no file or folder 'nowhere'"),
         ({"data": {"include_ids": "nowhere.json"}}, "data.include_ids"),
         ({"data": {"replay_texts": "nowhere.txt"}}, "Text file 'nowhere.txt' not found"),
+        ({"data": {"replay_folder": "nothing"}}, "There is no file or folder 'nothing'"),
         ({"data": {"global_batch_size": 9, "micro_batch_size": 4}}, "do not add up to 9"),
         ({"trainable": ["lora"]}, "the model has no LoRA adapter"),
         ({"teacher": "nowhere"}, "has no teacher"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import pytest
 from benchmark_samples import WRITERS, changed, read, sample, written
+from benchmark_samples.drawings import PAIR
 
 from eval import benchmarks, tables
 from latent_reason.data import parquet as packed
@@ -28,7 +30,41 @@ def taken(name, file):
     return name, write
 
 
+def pair(**fields):
+    """The miniature of pairs with changed fields of its pair."""
+
+    def write(folder):
+        written("mmrb2/edit", folder)
+        (folder / "edit.json").write_text(json.dumps({"pairs": [PAIR | fields]}), encoding="utf-8")
+
+    return "mmrb2/edit", write
+
+
 BAD = {
+    "a pair without a preference": (*pair(chosen="tie"), "edit.json:0: chosen: 'tie' is not an option letter"),
+    "a preference for a third": (*pair(chosen="C"), "edit.json:0: chosen: 'C' is neither A nor B"),
+    "a response of no parts": (
+        *pair(response_a={"model_name": "x"}),
+        r"edit.json:0: response_a.response_content: expected a list of \['text'",
+    ),
+    "a part of another kind": (
+        *pair(prompt_content=[["video", "a.mp4"]]),
+        "prompt_content: has a part 'video', neither text nor image",
+    ),
+    "a part without content": (*pair(prompt_content=[["text"]]), "prompt_content: has a part that is no pair of texts"),
+    "a picture of a response that leaves": (
+        *pair(response_a={"response_content": [["image", "../secret.png"]]}),
+        "response_a.response_content: .* leaves the",
+    ),
+    "a puzzle without a right option, as in the parquet of the Hub": (
+        *changed("videothinkbench", correct_option=None),
+        "data.json:0: correct_option: missing or empty. Expected: .*the parquet of the Hub has no correct_option",
+    ),
+    "candidates without labels": (
+        *changed("videothinkbench", candidates=[{"x": 1, "y": 2}]),
+        "data.json:0: candidates: their labels are not A, B, C",
+    ),
+    "a letter beyond the choices": (*changed("vcode/cvbench", answer="(C)"), "answer: 'C' is not a letter of the 2"),
     "a letter that is no option": (
         *changed("vstar", label="F"),
         r"parquet:0: answer: 'F' is not a letter of the 3 options",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from benchmark_samples import SAMPLES, WRITERS, b64, changed, grey, image, label, png, read, sample, stored, written
+from benchmark_samples.drawings import ROW
 from benchmark_samples.perception import BLINK
 
 from eval import benchmarks, readers, selection, tables
@@ -309,3 +310,47 @@ def test_one_way_finds_every_picture(cell, place, tmp_path):
     with readers.open_source(tmp_path) as source:
         row = readers.Row({"image": cell}, tmp_path / "deep" / "x.parquet", 1, source, "")
         assert [grey(ref) for ref in row.images("image")] == [1]
+
+
+# -- pairs of responses ------------------------------------------------------------------------------------------------
+def shown(item) -> str:
+    """The prompt of an item, [n] for the picture n."""
+    parts = build_trace(item, "bare", "text").messages[0].content
+    return "".join(part.text if hasattr(part, "text") else f"[{part.image.getpixel((0, 0))[0]}]" for part in parts)
+
+
+def test_a_pair_is_asked_in_both_orders_with_its_pictures_in_place(tmp_path):
+    with read("mmrb2/reasoning", written("mmrb2/reasoning", tmp_path)) as (items, said):
+        first, second = map(shown, items)
+        assert first == (
+            "A request and two responses to it.\n\nRequest:\nWhich image is real, image 1 or not?[3]\n\nResponse A:\n"
+            "I zoom in: [4] It is real.\n\nResponse B:\nIt is not.\n\nWhich response is better?"
+        )
+        assert second.index("It is not.") < second.index("I zoom in: [4]") and second.index("[3]") < 90
+        assert items[0].cluster == items[1].cluster and said["n_published"] == 2000
+        assert [item.meta["is_preferred"] for item in items] == [False, True], (
+            "the better response is shown second, first"
+        )
+        assert [[kind for kind, _ in item.meta["response"]] for item in items] == [["text", "image", "text"], ["text"]]
+        assert benchmarks.find("mmrb2/reasoning")[0].notes(items)["judged"] == "every pair in both orders, each counts"
+
+
+def test_pictures_of_a_text_without_marks_stand_behind_it(tmp_path):
+    row = ROW | {
+        "prompt_text": "Edit: <image_1> and",
+        "prompt_images": [stored(7), stored(8)],
+        "response_a_text": "So:",
+    }
+    WRITERS[".parquet"](tmp_path / "edit/test-0.parquet", [row])
+    with read("mmrb2/edit", tmp_path) as (items, _):
+        assert "Edit: [7] and[8]\n\nResponse A:\nSo:[1]\n\nResponse B:\n[2]" in shown(items[0])
+
+
+def test_puzzles_are_asked_in_the_words_for_language_models(tmp_path):
+    with read("videothinkbench", SAMPLES[[one.name for one in SAMPLES].index("videothinkbench")].write(tmp_path)) as (
+        a,
+        _,
+    ):
+        assert a[0].question.startswith("Mark the midpoint red") and a[0].options == ("",) * 5
+        told = benchmarks.find("videothinkbench")[0].notes(a)
+        assert told == {"question": "0 in words for language models, 1 as for video models"}

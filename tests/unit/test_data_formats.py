@@ -7,6 +7,7 @@ from data_samples import (
     LVR,
     MAP,
     MIRAGE,
+    MMFINEREASON,
     MONET,
     SAMPLES,
     SKETCH,
@@ -213,3 +214,18 @@ def test_trl_strings_own_pictures_and_completions(put):
         [["[3]", "[1]"], ["(2)", "B"]],
         [["Say."], ["C"]],
     ]
+
+
+def test_mmfinereason_keeps_how_a_row_was_made_and_its_pass_rate(put):
+    def only(**changes):
+        (found,) = formats.load("mmfinereason").read(put("a.jsonl", MMFINEREASON | changes))
+        return found
+
+    meta = only().meta
+    assert (meta["pass_rate"], meta["data_source"], meta["caption"]) == (0.25, "Euclid30K", "A triangle.")
+    assert only(pass_rate=None, qwen3vl_4b_pass_rate=1).meta["pass_rate"] == 1.0, "the name in the paper's code"
+    for wrong in (1.5, "0.5", True):
+        assert f"a.jsonl:1: pass_rate: expected a share from 0 to 1, found '{wrong}'" in str(only(pass_rate=wrong))
+    assert only(answer="5").code == "E17" and "'5' but the text boxes '4'" in str(only(answer="5"))
+    assert told(only(question="In <image>, what is it?"))[0] == ["In ", "[1]", ", what is it?"]
+    assert only(image=None).images() == [], "some questions have no picture"

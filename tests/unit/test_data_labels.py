@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from data_samples import LLAVA, MMFINEREASON
 from test_data_table import R1V
 
 from latent_reason.cli import main
@@ -188,3 +189,23 @@ def test_items_of_several_splits_in_one_mode(tmp_path, monkeypatch, capsys):
     traces = list(native.read("words"))
     assert Counter(t.split for t in traces) == {"train": 16, "val": 2, "test": 2}
     assert {t.mode for t in traces} == {"text"} and native.check("words").ok
+
+
+def test_records_that_a_model_solves_too_often_are_left_out(put, capsys):
+    rows = [MMFINEREASON | {"id": k, "pass_rate": rate} for k, rate in enumerate((0, 0.25, 0.5, 1))]
+    main(["data", "convert", "mmfinereason", put("a.jsonl", *rows), "hard", "--max-pass-rate", "0.25"])
+    assert [trace.id for trace in native.read("hard")] == ["0", "1"], "a rate that is as high is kept"
+    assert "Left out, above --max-pass-rate: 2 records" in capsys.readouterr().out
+    main(["data", "convert", "native", "hard", "hardest", "--max-pass-rate", "0"])
+    assert [trace.id for trace in native.read("hardest")] == ["0"], "records keep their rate"
+    main(["data", "convert", "native", "hard", "all"])
+    assert len(list(native.read("all"))) == 2, "by default all are kept"
+
+
+def test_a_pass_rate_that_is_missing_or_always_too_high_is_an_error(put, capsys):
+    with pytest.raises(SystemExit):
+        main(["data", "convert", "llava", put("a.jsonl", LLAVA), "out", "--max-pass-rate", "0.5"])
+    assert "meta.pass_rate: missing, or no number. Leave --max-pass-rate out" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="all 1 records have a pass rate above 0, and nothing was written"):
+        main(["data", "convert", "mmfinereason", put("b.jsonl", MMFINEREASON), "out", "--max-pass-rate", "0"])
+    assert not Path("out").exists()

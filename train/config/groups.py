@@ -223,8 +223,11 @@ class PretrainDataConfig(DecoderDataConfig):
     """Pack the traces of a batch into rows of at most this many positions; 0: one trace a row."""
     replay_texts: Name | None = None
     """File of plain texts, one a line, that are trained beside the traces so that language is not forgotten."""
+    replay_folder: Name | None = None
+    """Folder of native records without sketches that are trained beside the traces, so that reasoning in text is not
+    forgotten; at most data.items of them are read."""
     replay_batch_size: BatchSize = 2
-    """Rows of data.replay_texts in each batch."""
+    """Rows of data.replay_texts and data.replay_folder, drawn from all of them, in each batch."""
 
 
 @dataclass

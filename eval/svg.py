@@ -1,0 +1,81 @@
+"""Renders SVG that a model wrote, by resvg in the sandbox: without network and files, with limits of time and memory.
+
+A picture of a picture is refused: ``<image>`` and ``<feImage>`` would show what is no drawing. So are declarations
+(``<!DOCTYPE``, ``<!ENTITY``), which can hide elements and grow without bound. Nested ``<use>`` and ``<pattern>`` end at
+the limits. Texts are drawn in DejaVu, which matplotlib brings, so that a rendering is the same on every machine.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import re
+from dataclasses import dataclass
+
+from PIL import Image
+
+from .sandbox import Limits, is_available, run_code
+from .spans import strip_thinking
+
+WIDTH = 768  # pixels of a rendering; its height follows from the viewBox
+MAX_CHARACTERS = 200_000
+LIMITS = Limits(seconds=10.0, cpu_seconds=5, memory_mb=1024, max_pixels=WIDTH * WIDTH * 4, max_pictures=1)
+REFUSED = re.compile(r"<\s*(?:[\w.-]+:)?(image|feImage)\b|<!\s*(DOCTYPE|ENTITY)", re.IGNORECASE)
+#: what runs in the sandbox; the SVG is a literal
+CODE = """
+import io
+from pathlib import Path
+import matplotlib, resvg_py
+from PIL import Image
+fonts = str(Path(matplotlib.get_data_path()) / "fonts" / "ttf")
+families = {{name + "_family": "DejaVu Sans" for name in ("font", "sans_serif", "cursive", "fantasy")}}
+data = resvg_py.svg_to_bytes(svg_string={svg!r}, width={width}, background="#ffffff", skip_system_fonts=True,
+                             font_dirs=[fonts], serif_family="DejaVu Serif", monospace_family="DejaVu Sans Mono", **families)
+show(Image.open(io.BytesIO(bytes(data))))
+"""
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """The picture of an SVG, RGB on white, or why there is none."""
+
+    image: Image.Image | None
+    error: str | None = None
+
+
+def extract_svg(reply: str) -> str | None:
+    """The SVG of a reply after its thinking, from the first ``<svg`` to the last ``</svg>``; None without one."""
+    text = strip_thinking(reply)
+    start, end = text.find("<svg"), text.rfind("</svg>")
+    return text[start : end + len("</svg>")] if 0 <= start < end else None
+
+
+def render_svg(svg: str | None) -> Rendering:
+    """Render an SVG; whatever it does, there is a rendering or an error in words.
+
+    Raises:
+        RuntimeError: this machine cannot confine the renderer.
+    """
+    if svg is None:
+        return Rendering(None, "no <svg>...</svg> in the reply")
+    if len(svg) > MAX_CHARACTERS:
+        return Rendering(None, f"longer than {MAX_CHARACTERS:,} characters")
+    if found := REFUSED.search(svg):
+        return Rendering(None, f"holds {found[1] or found[2]}, which is refused")
+    ran = run_code(CODE.format(svg=svg, width=WIDTH), limits=LIMITS)
+    if not ran.pictures:
+        return Rendering(None, re.sub(r" \(line \d+: .*", "", ran.error or "nothing was drawn"))
+    return Rendering(ran.pictures[0])
+
+
+def check_renderer() -> str:
+    """The name and version of the renderer.
+
+    Raises:
+        ValueError: resvg_py is not installed, or this machine cannot confine it.
+    """
+    if importlib.util.find_spec("resvg_py") is None:
+        raise ValueError("rendering SVG needs resvg_py. Install it: pip install -e '.[svg]' -c constraints.txt")
+    if reason := is_available():
+        raise ValueError(f"SVG of a model is rendered in a sandbox only, but {reason}.")
+    return f"resvg_py {importlib.metadata.version('resvg_py')}, {WIDTH} pixels wide"
