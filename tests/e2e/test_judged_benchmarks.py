@@ -105,6 +105,27 @@ def test_a_run_judges_every_pair_and_writes_its_protocol(judge, tmp_path, capsys
     assert not (tmp_path / "a.items.unfinished").exists() and "are ties" in capsys.readouterr().out
 
 
+def test_an_interrupted_run_judges_only_what_is_missing(tmp_path, monkeypatch):
+    folder = written("mmrb2/reasoning", tmp_path / "d")
+    words = [str(tiny_checkpoint()), "mmrb2/reasoning", str(folder), "--partial", "--batch-size", "1"]
+    words += ["--out", str(tmp_path / "a.json")]
+    judged, real = [], pairs.log_odds
+
+    def breaks(model, traces, *answers):
+        judged.extend(trace.id for trace in traces)
+        if len(judged) == 2:
+            raise KeyboardInterrupt
+        return real(model, traces, *answers)
+
+    monkeypatch.setattr(pairs, "log_odds", breaks)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        pairs.main(words)
+    with pytest.raises(SystemExit, match=r"another interrupted run, which differs in .*protocol\.judge"):
+        pairs.main([*words, "--judge", "grade"])
+    pairs.main(words)
+    assert len(judged) == 3 and judged[1] == judged[2] != judged[0]
+
+
 def test_a_benchmark_without_pairs_is_refused(tmp_path):
     folder = written("visulogic", tmp_path / "d")
     with pytest.raises(SystemExit, match=r"has no pairs of responses\. Use one of mmrb2/t2i"):

@@ -25,8 +25,15 @@ RESPONSE = "qwen3vl_235b_thinking_response"
 REQUIRED = {"question", RESPONSE}
 PASS_RATES = ("pass_rate", "qwen3vl_4b_pass_rate")
 #: columns that say how a row was made
-KEPT = ("caption", "qwen3vl_235b_instruct_caption", "ori_question", "original_question", "original_answer")
-KEPT += ("is_consistent", "consistency_analysis")
+KEPT = (
+    "caption",
+    "qwen3vl_235b_instruct_caption",
+    "ori_question",
+    "original_question",
+    "original_answer",
+    "is_consistent",
+    "consistency_analysis",
+)
 
 
 def read(
