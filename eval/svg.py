@@ -11,6 +11,7 @@ import importlib.metadata
 import importlib.util
 import re
 from dataclasses import dataclass
+from xml.etree import ElementTree
 
 from PIL import Image
 
@@ -20,7 +21,9 @@ from .spans import strip_thinking
 WIDTH = 768  # pixels of a rendering; its height follows from the viewBox
 MAX_CHARACTERS = 200_000
 LIMITS = Limits(seconds=10.0, cpu_seconds=5, memory_mb=1024, max_pixels=WIDTH * WIDTH * 4, max_pictures=1)
-REFUSED = re.compile(r"<\s*(?:[\w.-]+:)?(image|feImage)\b|<!\s*(DOCTYPE|ENTITY)", re.IGNORECASE)
+REFUSED = ("image", "feImage")  # elements, whatever stands before their colon
+DECLARATION = re.compile(r"<!\s*(DOCTYPE|ENTITY)", re.IGNORECASE)
+MOST_TRIED = 8  # places in a reply where an SVG may begin, and where it may end
 #: what runs in the sandbox; the SVG is a literal
 CODE = """
 import io
@@ -44,10 +47,25 @@ class Rendering:
 
 
 def extract_svg(reply: str) -> str | None:
-    """The SVG of a reply after its thinking, from the first ``<svg`` to the last ``</svg>``; None without one."""
+    """The SVG of a reply after its thinking: the first and longest part from ``<svg`` to ``</svg>`` that is well-formed, so
+    that a tag that is only mentioned does not count. Without one, all from the first to the last tag; None without tags."""
     text = strip_thinking(reply)
-    start, end = text.find("<svg"), text.rfind("</svg>")
-    return text[start : end + len("</svg>")] if 0 <= start < end else None
+    starts = [match.start() for match in re.finditer(r"<svg\b", text)][:MOST_TRIED]
+    ends = [match.end() for match in re.finditer(r"</svg\s*>", text)][-MOST_TRIED:]
+    parts = [text[start:end] for start in starts for end in reversed(ends) if start < end]
+    return next((part for part in parts if isinstance(element_names(part), set)), parts[0] if parts else None)
+
+
+def element_names(svg: str) -> set[str] | str:
+    """The names of all elements, without their namespaces; the error where it is no XML, or declares something."""
+    if len(svg) > MAX_CHARACTERS:
+        return f"longer than {MAX_CHARACTERS:,} characters"
+    if declared := DECLARATION.search(svg):
+        return f"holds {declared[1]}, which is refused"
+    try:
+        return {element.tag.rpartition("}")[2] for element in ElementTree.fromstring(svg).iter()}
+    except (ElementTree.ParseError, ValueError) as error:  # a lone surrogate
+        return f"is no XML: {error}"
 
 
 def render_svg(svg: str | None) -> Rendering:
@@ -58,10 +76,11 @@ def render_svg(svg: str | None) -> Rendering:
     """
     if svg is None:
         return Rendering(None, "no <svg>...</svg> in the reply")
-    if len(svg) > MAX_CHARACTERS:
-        return Rendering(None, f"longer than {MAX_CHARACTERS:,} characters")
-    if found := REFUSED.search(svg):
-        return Rendering(None, f"holds {found[1] or found[2]}, which is refused")
+    names = element_names(svg)
+    if isinstance(names, str):
+        return Rendering(None, names)
+    if refused := sorted(names.intersection(REFUSED)):
+        return Rendering(None, f"holds {refused[0]}, which is refused")
     ran = run_code(CODE.format(svg=svg, width=WIDTH), limits=LIMITS)
     if not ran.pictures:
         return Rendering(None, re.sub(r" \(line \d+: .*", "", ran.error or "nothing was drawn"))

@@ -88,7 +88,9 @@ class TraceData(L.LightningDataModule):
         self.sketch_counts = SketchCounts(reasoner) if reasoner.can_sketch else None
 
     def setup(self, stage: str | None = None) -> None:
-        if self.rows:
+        if not self.replayed:  # Lightning calls this again
+            self.replayed = self.load_replayed()
+        if self.rows:  # also of another run
             return
         self.objective.check(self.reasoner, packs=bool(self.data.packing_length))
         items = min(self.data.items, MAX_STATISTICS_SKETCHES) if self.data.streaming else self.data.items
@@ -97,10 +99,6 @@ class TraceData(L.LightningDataModule):
         self.add_up_counts()
         if has_more and not self.data.streaming:
             warn_of_left_out_records(self.data.folder, items)
-        if self.data.replay_texts:
-            self.replayed += [plain(text, self.reasoner.vocabulary) for text in texts.lines(self.data.replay_texts)]
-        if self.data.replay_folder:
-            self.replayed += self.encode_replayed()
         if not self.rows["train"] and self.num_skipped:
             raise ValueError(
                 f"data.skip_longer: all {self.num_skipped:,} examples are longer than {self.max_length:,} positions. Raise "
@@ -235,27 +233,43 @@ class TraceData(L.LightningDataModule):
         for start in range(0, len(rows), self.batch_size):
             yield self.collate(rows[start : start + self.batch_size]).to(self.reasoner.device)
 
+    def load_replayed(self) -> list[EncodedExample]:
+        """All texts and records that the recipe replays. Errors as of :meth:`encode_replayed`."""
+        lines = texts.lines(self.data.replay_texts) if self.data.replay_texts else []
+        records = self.encode_replayed() if self.data.replay_folder else []
+        return [*(plain(text, self.reasoner.vocabulary) for text in lines), *records]
+
     def encode_replayed(self) -> list[EncodedExample]:
-        """The training records of data.replay_folder as turns of a chat, which the method does not change.
+        """The first data.items training records of data.replay_folder as turns of a chat, which the method does not change.
 
         Raises:
-            ValueError: a record has a sketch or is too long, or there is no training record.
+            ValueError: a record has a sketch or no answer, or is too long (names file and row), or there is no training
+                record.
         """
-        rows, folder = [], self.data.replay_folder
-        for trace in native.read(folder, limit=self.data.items):
-            if trace.split != "train":
-                continue
-            if trace.sketches():
-                raise ValueError(
-                    f"{native.locate(folder, trace.id)}: has sketches, but data.replay_folder takes text alone. Convert it: "
-                    f"python -m latent_reason data convert native {folder} FOLDER --mode text"
-                )
-            row = self.reasoner.processor.encode(trace)
-            self.check_length(row, trace)
-            rows += self.short_enough([row])
+        rows, folder = list[EncodedExample](), self.data.replay_folder
+        for number, trace in enumerate(trace for trace in native.read(folder) if trace.split == "train"):
+            if number == self.data.items:
+                warn_of_left_out_records(folder, number)
+                break
+            try:
+                rows += self.short_enough([self.encode_replayed_record(trace)])
+            except ValueError as error:
+                raise ValueError(f"data.replay_folder: {native.locate(folder, trace.id)}: {error}") from None
         if not rows:
             raise ValueError(f"data.replay_folder: '{folder}' has no training record that could be replayed.")
         return rows
+
+    def encode_replayed_record(self, trace: Trace) -> EncodedExample:
+        """One record. Errors as of :meth:`encode_replayed`, without its place."""
+        if trace.sketches():
+            raise ValueError(
+                "has sketches, but text alone is replayed. Convert the folder: python -m latent_reason data convert native "
+                f"{self.data.replay_folder} FOLDER --mode text"
+            )
+        check_answered(trace)
+        row = self.reasoner.processor.encode(trace)
+        self.check_length(row, trace)
+        return row
 
     def replay(self, number: int) -> list[EncodedExample]:
         """Random replayed texts and records for a batch of the run, by its number."""
@@ -286,9 +300,10 @@ class TraceData(L.LightningDataModule):
         return StepBatches(source, trainer.accumulate_grad_batches, module.loss_weights)
 
     def digest(self) -> str:
-        """Hash of the token ids of all training rows, of streamed data of those that were read for the statistics."""
+        """Hash of the token ids of all training rows, of streamed data of those that were read for the statistics, and of
+        replayed records."""
         found = blake2b(digest_size=16)
-        for row in self.rows["train"]:
+        for row in [*self.rows["train"], *(self.replayed if self.data.replay_folder else ())]:
             found.update(np.array(row.ids, dtype=np.int64).tobytes())
         return found.hexdigest()
 

@@ -279,7 +279,7 @@ def test_every_batch_rehearses_reasoning_in_text(tmp_path):
 @pytest.mark.parametrize(
     "mode, split, sentence",
     [
-        ("mixed", "train", r"traces.jsonl:1: has sketches, but data.replay_folder takes text alone.*--mode text"),
+        ("mixed", "train", r"replay_folder: .*traces.jsonl:1: has sketches, but text alone is replayed.*--mode text"),
         ("text", "val", "has no training record that could be replayed"),
     ],
 )
@@ -289,6 +289,38 @@ def test_a_folder_that_cannot_be_replayed_is_said(mode, split, sentence, tmp_pat
     made = recipe(tmp_path, data__replay_folder=str(tmp_path / "records"))
     reasoner, _ = untrained()
     with pytest.raises(ValueError, match=sentence):
+        TraceData(made.data, reasoner, objective_for(reasoner), "mixed", 0, frozen_vision=True).setup()
+
+
+def test_replayed_records_are_part_of_the_data_of_a_run(tmp_path, capsys):
+    """Another folder is other data for a resumed run; a second run on the same rows replays as the first; training records
+    count, wherever they stand."""
+    task, (reasoner, _) = make("frozenlake_plan", level=(3,)), untrained()
+    held_out = [replace(task.trace(task[i], "text"), id=f"v{i}", split="val") for i in range(3)]
+    texts = [replace(task.trace(task[i], "text"), id=f"t{i}") for i in range(3)]
+    native.write([*held_out, *texts], tmp_path / "a")
+    native.write([*held_out, *texts[:2]], tmp_path / "b")
+    rows, digests, sizes = {}, set(), []
+    for folder in ("a", "a", "b"):
+        made = recipe(tmp_path, data__replay_folder=str(tmp_path / folder), data__replay_batch_size=2, data__items=2)
+        data = TraceData(made.data, reasoner, objective_for(reasoner), "mixed", 0, frozen_vision=True, rows=rows)
+        data.setup()
+        data.setup("fit")
+        sizes.append((len(data.replayed), len(data.training_batch(rows["train"][:2], 0).ids)))
+    assert sizes == [(2, 4)] * 3 and "has more than 2 training records" in " ".join(capsys.readouterr().out.split())
+    for folder in ("a", "b"):
+        made = recipe(tmp_path, data__replay_folder=str(tmp_path / folder), data__items=24)
+        data = TraceData(made.data, reasoner, objective_for(reasoner), "mixed", 0, frozen_vision=True)
+        data.setup()
+        digests.add(data.digest())
+    assert len(digests) == 2
+
+
+def test_a_record_without_an_answer_is_not_replayed(tmp_path):
+    task, (reasoner, _) = make("frozenlake_plan", level=(3,)), untrained()
+    native.write([replace(task.trace(task[0], "text"), id="t0"), task.trace(task[1], "text").prompt()], tmp_path / "a")
+    made = recipe(tmp_path, data__replay_folder=str(tmp_path / "a"))
+    with pytest.raises(ValueError, match=r"data\.replay_folder: .*traces.jsonl:2: .*no assistant turn at the end"):
         TraceData(made.data, reasoner, objective_for(reasoner), "mixed", 0, frozen_vision=True).setup()
 
 

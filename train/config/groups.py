@@ -227,7 +227,8 @@ class PretrainDataConfig(DecoderDataConfig):
     """Folder of native records without sketches that are trained beside the traces, so that reasoning in text is not
     forgotten; at most data.items of them are read."""
     replay_batch_size: BatchSize = 2
-    """Rows of data.replay_texts and data.replay_folder, drawn from all of them, in each batch."""
+    """Rows of data.replay_texts and of the first data.items records of data.replay_folder, drawn from all of them, in each
+    batch."""
 
 
 @dataclass
