@@ -99,6 +99,8 @@ A call is the end of a line. One whose numbers cannot be read, or a tool that fa
 writes behind a call is cut off, because it would be a guess of the result. A policy gets the pictures and the question of an item and nothing else; only `oracle` and `random` are given pictures
 of the solution, as bounds.
 
+A first table on mazes of walls: [Explicit thinking beside latents](results/explicit.md).
+
 ## Train a model for a baseline
 
 A small model cannot call tools by instructions alone. `data.baseline` turns the solutions of a task into chats of a baseline, and

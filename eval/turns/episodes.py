@@ -233,7 +233,7 @@ class _Runner:
         if self.baseline.RENDERS:
             text = split_text(rollout, row, self.model.vocabulary)[0]  # rows stop one token after their first sketch
             sketches = self._render(rollout, row, one.episode.problem)
-        one.episode.count(asked.chat.with_reply(text), done.cost or Cost.of(rollout, row))
+        one.episode.count(asked.chat.with_reply(text), done.cost)
         one.episode.sketches += len(rollout.spans_of(row))
         one.was_cut = rollout.finish_reasons[row] == "budget"
         self._advance(one, Reply(text, tuple(sketches)))

@@ -97,7 +97,7 @@ def decode_each(
     for request, rollout, row, cost in answer(reasoner, requests, GenerationConfig(**given), batch_size):
         item, text = items[request.number], rollout.text(row, reasoner.vocabulary)
         result = Result(item, text, task.score(text, item.meta), rollout, row, trace=request.trace)
-        result.cost = cost or Cost.of(rollout, row)
+        result.cost = cost
         if decoder is not None and reasoner.is_renderable and rollout.spans_of(row):
             pictures = decode_sketches(reasoner, decoder, rollout, row, item.images[-1])
             said = split_text(rollout, row, reasoner.vocabulary)

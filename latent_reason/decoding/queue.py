@@ -52,12 +52,12 @@ MakePrompt = Callable[[list[Request]], MixedBatch]
 
 class Finished(NamedTuple):
     """A request and its answer: row ``row`` of ``rollout``, whose other rows are other requests. ``cost`` counts what
-    was computed for it; None: what the row has."""
+    was computed for it."""
 
     request: Request
     rollout: Rollout
     row: int
-    cost: Cost | None = None
+    cost: Cost
 
 
 class Cost(NamedTuple):
@@ -129,7 +129,7 @@ class RequestQueue:
         done = [(requests, group) for requests, group in self.groups if group.is_done]
         self.groups = [pair for pair in self.groups if not pair[1].is_done]
         return [
-            Finished(request, rollout, row)
+            Finished(request, rollout, row, Cost.of(rollout, row, self.engine.draws_spans))
             for requests, group in done
             for rollout in [self.engine.collect(group)]
             for row, request in enumerate(requests)

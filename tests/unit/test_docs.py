@@ -326,6 +326,12 @@ def test_the_table_of_methods_is_that_of_eval_compare(tmp_path):
     assert len(shown) == 17 and set(shown) == set(printed)
 
 
+def test_the_table_of_explicit_thinking_is_that_of_eval_compare(tmp_path):
+    compare.main([str(ROOT / "paper_figs" / "data" / "explicit_wall_maze.json"), "--table", str(tmp_path / "a.md")])
+    printed, shown = numbers(read(tmp_path / "a.md")), numbers(read(DOCS / "results" / "explicit.md"))
+    assert len(shown) == 10 and set(shown) == set(printed)
+
+
 def test_the_card_of_the_published_checkpoint_shows_its_figures():
     folder = ROOT / "checkpoints" / "frozenlake-tiny"
     shown = [line for line in read(folder / "README.md").splitlines() if line.startswith("|")]

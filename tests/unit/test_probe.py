@@ -19,7 +19,7 @@ from latent_reason import tasks
 from latent_reason.contracts.closeness import assert_close
 from latent_reason.decoding.config import GenerationConfig
 from latent_reason.decoding.items import Result
-from latent_reason.decoding.queue import Finished, Request
+from latent_reason.decoding.queue import Cost, Finished, Request
 from latent_reason.decoding.replacements import StoredLatents, Zero
 from latent_reason.decoding.rollout import Rollout, Span
 from latent_reason.model.backbones.tiny import train_tokenizer
@@ -123,7 +123,8 @@ class Engine:
             if self.vocabulary.open in ids:
                 spans.append(Span(0, len(ids), int(z is not None), GRID, "count"))
                 words = [self.vocabulary.close, *words]
-            yield Finished(request, self.rollout([(ids, z, words)], spans), 0)
+            rollout = self.rollout([(ids, z, words)], spans)
+            yield Finished(request, rollout, 0, Cost.of(rollout, 0))
 
     def rollout(self, rows, spans) -> Rollout:
         steps = max(len(ids) + (z is not None) + len(words) for ids, z, words in rows)

@@ -6,7 +6,10 @@ import pytest
 import torch
 from test_targets_heads import awake
 
+from latent_reason import methods
 from latent_reason.contracts.closeness import assert_close, relative_error
+from latent_reason.decoding.config import GenerationConfig
+from latent_reason.decoding.queue import Request, decode_requests
 from latent_reason.model import heads
 
 float64 = pytest.mark.usefixtures("float64")
@@ -73,3 +76,14 @@ def test_the_loss_of_a_whole_span_reads_its_first_state_alone(loss):
     assert grad[:, 0].abs().sum(-1).gt(0).all() and not grad[:, 1:].any()
     drawn = head.draw_span(h[:, 0], 4, context).detach()
     assert head.span_loss(h, drawn, places, context).abs().max() < 1e-12
+
+
+def test_a_span_that_is_drawn_at_once_costs_one_pass(make_backbone, make_traces):
+    """Its latents and its end; drawn one by one, each latent costs one."""
+    for method, at_once in (("scolar", True), ("modal_mixed", False)):
+        options = {"k": 4} if at_once else {"k": 4, "head": "mlp"}
+        reasoner = methods.build_method(method, make_backbone(), **options).eval()
+        v = reasoner.vocabulary
+        request = Request(make_traces()[0], 0, max_new_tokens=12, forced_tokens=[v.open, *v.encode_text("go"), v.end])
+        [done] = decode_requests(reasoner, [request], GenerationConfig(), 1)
+        assert done.cost.latents == 4 and done.cost.passes == 1 + done.cost.tokens + (0 if at_once else 4)

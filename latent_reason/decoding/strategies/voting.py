@@ -102,5 +102,5 @@ def decode_samples(
 
 def add_costs(samples: Sequence[Finished]) -> Cost:
     """The cost of samples that run side by side: as many passes as the longest takes."""
-    costs = [one.cost or Cost.of(one.rollout, one.row) for one in samples]
+    costs = [one.cost for one in samples]
     return Cost(sum(c.tokens for c in costs), sum(c.latents for c in costs), max(c.passes for c in costs))
