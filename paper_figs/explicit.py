@@ -57,7 +57,7 @@ def draw_report(report: dict, axes: np.ndarray) -> None:
     seeds = len({row["seed"] for row in report["results"]})
     axes[0].set_xlabel(f"{report['task']}: {metric} (n = {n}" + (f", {seeds} seeds)" if seeds > 1 else ", one seed)"))
     for axis, cost in zip(axes[1:], COSTS, strict=True):
-        axis.set_xlabel(f"{cost}{' encoded' * (cost == 'pictures')}, mean of an answer")
+        axis.set_xlabel("passes an answer" if cost == "passes" else "pictures encoded")
         axis.set_yticks([])
         axis.margins(x=0.2)
         axis.set_xlim(left=0)
