@@ -34,7 +34,7 @@ SHOWN = [
     for name in NAMES
     if "demonstrate" in vars(baselines.load(name)) or hasattr(baselines.load(name), "write_action")
 ]
-LIMITS = EpisodeLimits(new_tokens=24)
+LIMITS = EpisodeLimits(new_tokens=12)
 
 
 def make(name: str, **options):
@@ -195,7 +195,7 @@ def test_a_problem_is_answered_alike_in_a_batch_and_alone(case):
     model = model_of("qwen2_5_vl", "modal_mixed" if sketches else "direct")
     decoder = SketchDecoder(latent=model.backbone.width, width=32) if sketches else None
     baseline = AlwaysCrop() if case == "always crop" else (PLAIN | SKETCHING)[case]()
-    problems, limits = [baseline.problem(task, task[i]) for i in range(5)], EpisodeLimits(40, 0.8, seed=3)
+    problems, limits = [baseline.problem(task, task[i]) for i in range(4)], EpisodeLimits(24, 0.8, seed=3)
     together = dict(run_episodes(model, decoder, baseline, problems, limits, 2))
     for n in (0, 3):
         [(_, alone)] = run_episodes(model, decoder, baseline, [problems[n]], limits, 4, keys=[n])
