@@ -37,9 +37,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 if __name__ == "__main__":
     parse_arguments()  # --help and mistakes are answered before torch is imported
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -48,13 +47,14 @@ from rich.progress import track
 from latent_reason import checkpoint, methods
 from latent_reason.files import atomic_write_json
 from latent_reason.outputs import check_output
+from latent_reason.trace import Text
 
 from . import benchmarks
 from .aggregate import interval, result_row
 from .benchmark import check_head_context, pixels_of, questions_digest, run_identity, table
 from .grading import GRADE_QUESTION, grade, grade_trace
 from .item_lines import items_path, write_items
-from .items import PROMPTS, EvalItem, prompt_text
+from .items import PROMPTS, EvalItem, interleave, prompt_text
 from .readers import open_source
 from .replies import ReplyOptions, decode_replies
 from .resume import ProgressFile, model_digest
@@ -84,10 +84,26 @@ class Samples:
 
     @property
     def majority(self) -> int:
-        """The first sample with the most frequent answer; the first sample if no answer could be parsed."""
-        answers = [one.parsed for one in self.judgments]
-        common = Counter(answer for answer in answers if answer is not None).most_common(1)
-        return answers.index(common[0][0]) if common else 0
+        """The first sample with the most frequent answer; the first sample if no answer could be parsed. Answers that the
+        rule of the item takes for each other, such as 5 and 5.0, are one."""
+        groups: list[list[int]] = []
+        for number, one in enumerate(self.judgments):
+            if one.parsed is None:
+                continue
+            same = (group for group in groups if is_same(self.item, self.judgments[group[0]].parsed, one.parsed))
+            group = next(same, None)
+            if group is None:
+                groups.append([number])
+            else:
+                group.append(number)
+        return max(groups, key=len)[0] if groups else 0
+
+
+def is_same(item: EvalItem, answer: str, other: str) -> bool:
+    """Whether the rule of an item takes one parsed answer for the other. Letters of options are compared as they are."""
+    if answer == other or item.options:
+        return answer == other
+    return judge(f"\\boxed{{{other}}}", replace(item, answer=answer)).is_right
 
 
 def draw_samples(
@@ -128,8 +144,9 @@ def grade_samples(
 
 
 def request_of(item: EvalItem, prompt: str) -> list[tuple]:
-    """The question of an item as the model was asked, its images before it."""
-    return [*(("image", ref) for ref in item.images), ("text", prompt_text(item, prompt))]
+    """The question of an item as the model was asked, with its images at their places."""
+    parts = interleave(prompt_text(item, prompt), item.images)
+    return [("text", part.text) if isinstance(part, Text) else ("image", part) for part in parts]
 
 
 # -- results -----------------------------------------------------------------------------------------------------------
@@ -151,7 +168,7 @@ def summarise(samples: Sequence[Samples]) -> tuple[list[dict], dict]:
     return rows, {name: round(x, 4) for name, x in gain._asdict().items()}
 
 
-def describe_protocol(args: argparse.Namespace, items: list[EvalItem], entries: dict, reasoner) -> dict:
+def describe_protocol(args: argparse.Namespace, items: list[EvalItem], entries: dict, reasoner, judge_model) -> dict:
     """All settings that must be equal for two numbers to be comparable."""
     return entries | {
         "questions": questions_digest(items),
@@ -165,6 +182,8 @@ def describe_protocol(args: argparse.Namespace, items: list[EvalItem], entries: 
         "temperature": args.temperature,
         "max_new": args.max_new,
         "pixels": pixels_of(reasoner),
+        "judge_pixels": pixels_of(judge_model),
+        **({"max_length": limit} if (limit := reasoner.backbone.length_limit) else {}),
     }
 
 
@@ -202,13 +221,14 @@ def choose_to_file(args: argparse.Namespace) -> None:
     with open_source(args.folder) as source:
         items, entries = chosen_items(args.name, source, args.partial, args.n, args.seed)
         reasoner, _ = checkpoint.load(args.checkpoint)
-        limits_of(args).apply_to(reasoner.backbone)
+        judge_model, _ = checkpoint.load(args.judge)
+        for model in (reasoner, judge_model):
+            limits_of(args).apply_to(model.backbone)
         check_head_context(reasoner, list(items.values()), None)
-        protocol = describe_protocol(args, list(items.values()), entries, reasoner)
+        protocol = describe_protocol(args, list(items.values()), entries, reasoner, judge_model)
         identity = run_identity(args, protocol, items) | {"command": "eval.best_of_n"}
         with ProgressFile(items_path(args.out).with_suffix(".unfinished"), identity) as progress:
             rounds = draw_samples(reasoner, items, args, progress)
-            judge_model = checkpoint.load(args.judge)[0]
             grades = grade_samples(judge_model, items, rounds, args.prompt, args.batch_size, progress)
             samples = {
                 key: Samples(

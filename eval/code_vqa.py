@@ -197,6 +197,7 @@ def describe_protocol(
         "metric": "svg",
         "max_new": args.max_new,
         "max_svg": args.max_svg,
+        **({"max_length": limit} if (limit := reasoner.backbone.length_limit) else {}),
         "pixels": pixels_of(reasoner),
         "reader_pixels": pixels_of(reader),
     }

@@ -13,8 +13,18 @@ from latent_reason.trace import Message, Text, Trace
 
 @torch.no_grad()
 def answer_log_probs(reasoner, traces: Sequence[Trace]) -> list[float]:
-    """The log-probability in nats of the last turn of each trace, its end included. That turn has text alone."""
+    """The log-probability in nats of the last turn of each trace, its end included. That turn has text alone.
+
+    Raises:
+        ValueError: a trace is longer than the model allows; names it.
+    """
     batch = reasoner.processor(traces).to(reasoner.device)
+    for trace, length in zip(traces, batch.mask.sum(1).tolist(), strict=True):
+        if length > reasoner.backbone.max_length:
+            raise ValueError(
+                f"'{trace.id}' has {length:,} positions, images included, and the model takes {reasoner.backbone.max_length:,}. "
+                "Set a smaller --image.max_pixels, or a larger --max_length."
+            )
     states = reasoner.backbone.forward_text(reasoner.prompt_embeddings(batch), batch.mask, batch.positions)
     rows, columns = (batch.loss_weight > 0).nonzero(as_tuple=True)
     losses = token_losses(reasoner.backbone.logits(states[rows, columns - 1]), batch.ids[rows, columns])

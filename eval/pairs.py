@@ -123,10 +123,9 @@ def judge_grades(
     pairs: dict[str, list[tuple[EvalItem, float]]] = defaultdict(list)
     for key, item in items.items():
         pairs[item.cluster].append((item, grades[key]))
-    return [
-        Choice(first, grade - other, choose(grade, other))
-        for (first, grade), (_, other) in (pair for pair in pairs.values() if len(pair) == 2)
-    ]
+    if alone := next((name for name, pair in pairs.items() if len(pair) != 2), None):
+        raise ValueError(f"pair '{alone}' has {len(pairs[alone])} orders, two are needed. Keep both items of each row.")
+    return [Choice(first, grade - other, choose(grade, other)) for (first, grade), (_, other) in pairs.values()]
 
 
 def choose(first: float, second: float) -> bool | None:

@@ -134,7 +134,8 @@ class Source:
         """The image of a name: the first that exists in ``folders`` (relative to the benchmark's), with its suffix or
         another one. If none exists, or the name is no plain relative path, loading it is an error."""
         path = PurePosixPath(name)
-        is_plain = not path.is_absolute() and ".." not in path.parts and not {"\\", "\0", ":"} & set(name)
+        has_scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", name) is not None  # also a drive of Windows
+        is_plain = not path.is_absolute() and ".." not in path.parts and not {"\\", "\0"} & set(name) and not has_scheme
         tried = [PurePosixPath(folder) / path for folder in folders] if is_plain else []
         stem = path.name.removesuffix(path.suffix) if path.suffix.lower() in SUFFIXES else path.name
         for candidate in tried + [place.with_name(stem + suffix) for place in tried for suffix in SUFFIXES]:

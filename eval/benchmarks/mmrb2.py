@@ -41,6 +41,7 @@ def read_pair(row):
         raise row.error("chosen", f"'{chosen}' is neither A nor B. Correct the row.")
     prompt, *responses = (contents(row, name) for name in ("prompt", "response_a", "response_b"))
     id = row.text("id", "pair_id")
+    pair = f"{id} ({row.file.name}:{row.number})"  # an id may be that of several rows
     items = []
     for order, shown in (("", responses), ("-exchanged", responses[::-1])):
         is_first = (chosen == "A") == (order == "")
@@ -57,7 +58,7 @@ def read_pair(row):
                 images=images,
                 options=["", ""],
                 task="preferred_first" if is_first else "preferred_second",
-                cluster=id,
+                cluster=pair,
                 form="the letter of the better response",
                 source=row.text("prompt_source", default=""),
                 request=prompt,

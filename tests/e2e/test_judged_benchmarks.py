@@ -11,8 +11,8 @@ from benchmark_samples import WRITERS, image, read, written
 from tiny_runs import tiny_checkpoint, untrained
 
 from eval import best_of_n, code_vqa, grading, likelihood, pairs, sketch_qa
-from eval.items import build_trace
-from eval.scoring import Judgment
+from eval.items import EvalItem, build_trace
+from eval.scoring import Judgment, judge
 from latent_reason.trace import Message, Text, Trace
 
 
@@ -47,6 +47,13 @@ def test_odds_are_the_same_alone_and_in_a_batch_and_change_their_sign(tmp_path):
     assert together == pytest.approx(alone, rel=1e-3, abs=1e-4)
     assert likelihood.log_odds(reasoner, traces, "B", "A") == pytest.approx([-x for x in together], rel=1e-4)
     assert likelihood.log_odds(reasoner, traces, "A", "A") == [0.0] * 3
+
+
+def test_a_prompt_that_is_too_long_is_refused_by_its_name():
+    reasoner, _ = untrained()
+    reasoner.backbone.set_max_length(20)
+    with pytest.raises(ValueError, match=r"'t' has [0-9,]+ positions, images included, and the model takes 20"):
+        likelihood.log_odds(reasoner.eval(), [prompt("word " * 200)], "A", "B")
 
 
 # -- pairs -------------------------------------------------------------------------------------------------------------
@@ -135,7 +142,7 @@ def test_a_benchmark_without_pairs_is_refused(tmp_path):
 # -- best of n ---------------------------------------------------------------------------------------------------------
 def samples(rights: str, grades: list[float]) -> best_of_n.Samples:
     judgments = [Judgment(one == "1", None if one == "?" else one) for one in rights]
-    return best_of_n.Samples(SimpleNamespace(cluster=rights, id=rights), judgments, grades)
+    return best_of_n.Samples(SimpleNamespace(cluster=rights, id=rights, options=("0", "1")), judgments, grades)
 
 
 def test_the_highest_grade_is_chosen_and_the_first_of_equal_ones():
@@ -145,6 +152,26 @@ def test_the_highest_grade_is_chosen_and_the_first_of_equal_ones():
     rows, gain = best_of_n.summarise(some)
     told = {row["metric"]: row["value"] for row in rows}
     assert told == {"chosen": 0.5, "sample": 0.375, "majority": 0.0, "any": 1.0} and gain["estimate"] == 0.125
+
+
+def test_spellings_of_one_answer_vote_together():
+    item = EvalItem("i", "t", "test", None, (), "How many?", (), "5", "number", "number", "i")
+    for replies, chosen in (
+        (["5", "5.0", "7", "7", "7"], 2),
+        (["7", "5", "5.0", "7.", "5.00"], 1),
+        (["5", "5.0", "7", "7"], 0),
+    ):
+        judgments = [judge(f"\\boxed{{{reply}}}", item) for reply in replies]
+        assert best_of_n.Samples(item, judgments, [0.0] * len(replies)).majority == chosen
+
+
+def test_the_judge_sees_the_question_as_the_model_does(tmp_path):
+    with read("mmrb2/reasoning", written("mmrb2/reasoning", tmp_path)) as (items, _):
+        item = items[0]
+        asked = build_trace(item, "boxed", "text").messages[-1].content
+        request = best_of_n.request_of(item, "boxed")
+    assert [kind for kind, _ in request] == ["text" if isinstance(part, Text) else "image" for part in asked]
+    assert "<image" not in "".join(value for kind, value in request if kind == "text")
 
 
 def test_a_run_samples_grades_and_chooses(tmp_path, monkeypatch):

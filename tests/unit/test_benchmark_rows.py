@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -333,6 +334,19 @@ def test_a_pair_is_asked_in_both_orders_with_its_pictures_in_place(tmp_path):
         )
         assert [[kind for kind, _ in item.meta["response"]] for item in items] == [["text", "image", "text"], ["text"]]
         assert benchmarks.find("mmrb2/reasoning")[0].notes(items)["judged"] == "every pair in both orders, each counts"
+
+
+def test_pairs_of_one_id_and_names_with_colons_are_read_as_published(tmp_path):
+    """Two rows may have one id, and names of the authors' files hold the time of day."""
+    name = "input_images/agent_2025-09-18T23:05:33.756657_0.png"
+    image(tmp_path / "benchmark" / name, 3)
+    pair = {"id": "x", "prompt_content": [["text", "Edit: "], ["image", name]], "chosen": "A", "prompt_source": "s"}
+    rows = [pair | {"response_a": [["text", f"good {n}"]], "response_b": [["text", f"bad {n}"]]} for n in range(2)]
+    (tmp_path / "benchmark/edit.json").write_text(json.dumps({"pairs": rows}))
+    with read("mmrb2/edit", tmp_path) as (items, _):
+        assert len(items) == 4 and [items[n].cluster for n in (0, 2)] == [items[n].cluster for n in (1, 3)]
+        assert len({item.id for item in items}) == 4 and len({item.cluster for item in items}) == 2
+        assert "[3]" in shown(items[0])
 
 
 def test_pictures_of_a_text_without_marks_stand_behind_it(tmp_path):
