@@ -6,7 +6,8 @@ After VCode (2511.02778); NAME is any benchmark, of which the questions with one
 It answers each question from the rendered SVG (``svg``), from the image itself (``image``, the ceiling), from the
 rendering of another image (``another``) and from a blank page (``blank``, what the question alone gives away). ``own``
 is what CHECKPOINT itself answers from the image. An SVG that cannot be rendered is wrong. ``drawn`` is svg minus
-another, paired by item: above 0, the reader uses what was drawn. ``rendered`` is the share of images with a rendering.
+another, paired by item: above 0, the reader uses what was drawn. It is low, too, where few SVG can be rendered, so
+``drawn_rendered`` is the same on the items whose own SVG was. ``rendered`` is the share of images with a rendering.
 
 Answers are graded by the rule of each item, as in eval.benchmark. SVG is rendered in a sandbox without network and
 files, with limits of time and memory (eval/svg.py). The same command resumes an interrupted run from
@@ -53,7 +54,7 @@ from latent_reason.files import atomic_write_json
 from latent_reason.outputs import check_output
 
 from . import benchmarks
-from .aggregate import interval, result_row
+from .aggregate import chance, interval, result_row
 from .benchmark import check_head_context, pixels_of, questions_digest, run_identity, table
 from .item_lines import items_path, write_items
 from .items import PROMPTS, EvalItem
@@ -156,8 +157,9 @@ def answers_to(
 # -- results -----------------------------------------------------------------------------------------------------------
 def summarise(
     items: dict[str, EvalItem], answers: dict[str, dict[str, Judgment]]
-) -> tuple[list[dict], dict[str, float] | None]:
-    """(one row for each kind of answer, svg minus another on the items that have both)."""
+) -> tuple[list[dict], dict[str, dict[str, float] | None]]:
+    """(one row for each kind of answer, ``drawn`` and ``drawn_rendered``: svg minus another on the items with another
+    rendering, and on those of them with their own)."""
     rows = []
     for kind, found in answers.items():
         keys = list(items) if kind in ("svg", "own", "image", "blank") else list(found)
@@ -165,20 +167,23 @@ def summarise(
             continue
         right = [float(key in found and found[key].is_right) for key in keys]
         some = [items[key] for key in keys]
-        rows.append(result_row("all", kind, interval(some, right), len(keys), chance_of(some)) | {"constant": None})
+        rows.append(result_row("all", kind, interval(some, right), len(keys), chance(some)) | {"constant": None})
     both = list(answers["another"])
-    if not both:
-        return rows, None
+    rendered = [key for key in both if key in answers["svg"]]
+    return rows, {"drawn": difference(items, answers, both), "drawn_rendered": difference(items, answers, rendered)}
+
+
+def difference(
+    items: dict[str, EvalItem], answers: dict[str, dict[str, Judgment]], keys: Sequence[str]
+) -> dict[str, float] | None:
+    """svg minus another on some items, with its n; None without items."""
+    if not keys:
+        return None
     values = [
-        [float(key in answers[kind] and answers[kind][key].is_right) for key in both] for kind in ("svg", "another")
+        [float(key in answers[kind] and answers[kind][key].is_right) for key in keys] for kind in ("svg", "another")
     ]
-    gap = paired_bootstrap(*values, [items[key].cluster for key in both])
-    return rows, {name: round(x, 4) for name, x in gap._asdict().items()}
-
-
-def chance_of(items: Sequence[EvalItem]) -> float | None:
-    each = [item.chance for item in items]
-    return None if None in each else sum(each) / len(each)
+    gap = paired_bootstrap(*values, [items[key].cluster for key in keys])
+    return {name: round(x, 4) for name, x in gap._asdict().items()} | {"n": len(keys)}
 
 
 def describe_protocol(
@@ -264,7 +269,7 @@ def evaluate_to_file(args: argparse.Namespace) -> None:
 
 def write_results(args, reasoner, protocol, items, pictures, renderings, answers) -> None:
     """Write FILE.json and FILE.items.jsonl, and print the results."""
-    rows, gap = summarise(items, answers)
+    rows, gaps = summarise(items, answers)
     rendered = sum(one.image is not None for one in renderings.values())
     lines = (line_of(key, item, renderings[pictures[key]], answers) for key, item in items.items())
     write_items(items_path(args.out), lines)
@@ -280,11 +285,12 @@ def write_results(args, reasoner, protocol, items, pictures, renderings, answers
             "seed": args.seed,
             "device": str(reasoner.device),
             "results": rows,
-            "drawn": gap,
+            **gaps,
             "rendered": {"images": len(renderings), "rendered": rendered},
         },
     )
     console.print(table(rows))
+    gap = gaps["drawn"]
     says = f"svg minus another: {gap['estimate']:+.3f} ({gap['low']:+.2f} to {gap['high']:+.2f}). " if gap else ""
     console.print(f"{rendered} of {len(renderings)} images were rendered. {says}Results written to {args.out}")
 

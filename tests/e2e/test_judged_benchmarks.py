@@ -236,10 +236,23 @@ def test_a_reader_is_shown_what_was_drawn_and_never_the_image(tmp_path, monkeypa
     made = json.loads((tmp_path / "a.json").read_text())
     told = {row["metric"]: row["value"] for row in made["results"]}
     assert told == {"svg": 1, "image": 0.5, "another": 0, "blank": 0.5, "own": 0.5}
+    assert made["drawn_rendered"] == made["drawn"] and made["drawn"]["n"] == 2
     assert made["drawn"]["estimate"] == 1 and made["rendered"] == {"images": 2, "rendered": 2}
     assert seen["reader svg"] == [(255, 0, 0), (0, 255, 0)] and seen["reader another"] == [(0, 255, 0), (255, 0, 0)]
     assert seen["reader blank"] == [(255, 255, 255)] * 2 and seen["SVG"] == [(1, 1, 1), (2, 2, 2)]
     assert {"reader", "reader_model", "renderer", "checker", "svg_prompt"} <= made["protocol"].keys()
+
+
+def test_a_drawing_that_fails_lowers_drawn_and_not_drawn_rendered():
+    items = {str(n): SimpleNamespace(id=str(n), cluster=str(n), chance=0.25) for n in range(4)}
+
+    def answers(rights: str) -> dict[str, Judgment]:
+        return {str(n): Judgment(one == "1", one) for n, one in enumerate(rights) if one != "-"}
+
+    found = {"svg": answers("1---"), "another": answers("0110"), "image": answers("1111"), "blank": answers("0000")}
+    _, gaps = code_vqa.summarise(items, found)
+    assert gaps["drawn"]["estimate"] == -0.25 and gaps["drawn"]["n"] == 4
+    assert gaps["drawn_rendered"]["estimate"] == 1 and gaps["drawn_rendered"]["n"] == 1
 
 
 def test_an_image_without_a_drawing_is_wrong(tmp_path):
@@ -251,7 +264,7 @@ def test_an_image_without_a_drawing_is_wrong(tmp_path):
     made = json.loads((tmp_path / "a.json").read_text())
     told = {row["metric"]: row["value"] for row in made["results"]}
     assert told.keys() == {"svg", "image", "blank", "own"} and told["svg"] == 0, "there is no other drawing"
-    assert made["drawn"] is None and made["rendered"] == {"images": 1, "rendered": 0}
+    assert made["drawn"] is made["drawn_rendered"] is None and made["rendered"] == {"images": 1, "rendered": 0}
     line = json.loads((tmp_path / "a.items.jsonl").read_text())
     assert line["error"] == "no <svg>...</svg> in the reply" and not line["right"]
 
